@@ -1,0 +1,65 @@
+//! Every limit of the library, in one place, with its reason. Sizes are bytes.
+
+/// The largest message unless asked otherwise: a sender's mistake must not fill a receiver's memory.
+pub const MESSAGE_MAX: usize = 16 << 20;
+
+/// The largest piece that poste sends over a stream or in a packet, header included.
+///
+/// A packet of this size fits the default socket buffer (212,992) and a datagram of UDP (65,507);
+/// a piece of it is also what one read of a stream takes in.
+pub const PIECE_MAX: usize = 65_000;
+
+/// What one read of a byte stream asks for at most, and what the sender's outbox gathers.
+pub const READ_MAX: usize = 64 << 10;
+
+/// What a receiver's first read of a byte stream asks for; it grows while reads come back full.
+pub const READ_FIRST: usize = 4 << 10;
+
+/// Messages up to this size are gathered and written with one plain call: copying them costs less
+/// than what `writev` costs more than `write`.
+pub const GATHER_MAX: usize = 4 << 10;
+
+/// The kernel's promise that a write to a pipe is never torn apart: pipe(7), PIPE_BUF.
+pub const PIPE_ATOMIC: usize = 4096;
+
+/// How many unfinished messages a receiver keeps: one for each of a thousand writers.
+pub const HALVES_MAX: usize = 1024;
+
+/// How many bytes unfinished messages may hold together, as a multiple of the largest message.
+pub const HALVES_MESSAGES: usize = 4;
+
+/// Priorities mean the same everywhere up to this one; POSIX queues alone go further.
+pub const PRIORITY_MAX: u16 = 31;
+
+/// The highest priority of a POSIX queue: mq_overview(7), MQ_PRIO_MAX less one.
+pub const PRIORITY_MAX_POSIX: u16 = 32_767;
+
+/// While so few messages lie in user space, a receiver looks into the kernel before it delivers the
+/// next one, so that a more urgent message that has just arrived goes first.
+pub const LOOK_BELOW: usize = 16;
+
+/// With more of them it looks after each such number of messages, so that batches stay cheap.
+pub const LOOK_EVERY: u32 = 64;
+
+/// How many packets one `recvmmsg` takes.
+pub const PACKETS_AT_ONCE: usize = 8;
+
+/// The largest raw packet that can be received: twice what an ordinary sender can send (its socket
+/// buffer, `net.core.wmem_max`, 4 MiB on many machines). The memory is reserved, not touched.
+pub const RAW_PACKET_MAX: usize = 8 << 20;
+
+/// How many events one `epoll_wait` takes.
+pub const EVENTS_AT_ONCE: usize = 64;
+
+/// How many connections wait to be accepted before the kernel refuses more; the kernel cuts it to
+/// `net.core.somaxconn`.
+pub const BACKLOG: i32 = 4096;
+
+/// How many senders' last sequence numbers a receiver of datagrams remembers.
+pub const SENDERS_MAX: usize = 4096;
+
+/// The most descriptors that one message may carry: unix(7), SCM_MAX_FD.
+pub const DESCRIPTORS_MAX: usize = 253;
+
+/// How many messages a channel inside one process holds unless asked otherwise.
+pub const LOCAL_CAPACITY: usize = 1024;

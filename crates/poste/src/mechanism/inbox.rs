@@ -1,0 +1,375 @@
+//! What has arrived and lies in user space: pieces found in a byte stream, or whole packets.
+//!
+//! Algorithms only: the link reads, the inbox cuts. It reads of a header as much as it needs to find
+//! the piece's end, its priority and who introduced the connection; nothing else is its business.
+//!
+//! ```text
+//!            base                                              absolute offsets →
+//!  buffer    | taken … | piece | piece | … | piece | a beginning |        room        |
+//!            0                                     scanned        filled       buffer.len()
+//! ```
+
+use rustix::io::Errno;
+
+use super::window::Window;
+use super::{Arrival, News};
+use crate::envelope::{BLOCK, Fault, Header, PieceKind, Speaker};
+use crate::error::{Error, Kind};
+use crate::limits::{LOOK_BELOW, LOOK_EVERY, PIECE_MAX, READ_FIRST, READ_MAX};
+use crate::options::Framing;
+
+/// What was read and not yet delivered.
+#[derive(Debug)]
+pub struct Inbox {
+    framing: Framing,
+    /// Whether each read gives a whole packet.
+    packets: bool,
+    /// The largest delimited message.
+    message_max: usize,
+    buffer: Vec<u8>,
+    /// The absolute offset of `buffer[0]`.
+    base: u64,
+    filled: usize,
+    scanned: usize,
+    /// How far the beginning of a delimited message was searched for its mark, after `scanned`.
+    searched: usize,
+    window: Window<Piece>,
+    delivered_since_look: u32,
+    speaker: Speaker,
+    ended: bool,
+    fault: Option<Fault>,
+}
+
+/// Where a piece lies, and what must be known to deliver it in the right order.
+#[derive(Clone, Copy, Debug)]
+struct Piece {
+    at: u64,
+    size: u32,
+    priority: u16,
+    speaker: Speaker,
+    descriptors: u8,
+}
+
+impl Inbox {
+    /// An inbox for one byte stream or one row of packets.
+    #[must_use]
+    pub fn new(framing: Framing, packets: bool, message_max: usize) -> Inbox {
+        Inbox {
+            framing,
+            packets,
+            message_max,
+            buffer: Vec::new(),
+            base: 0,
+            filled: 0,
+            scanned: 0,
+            searched: 0,
+            window: Window::default(),
+            delivered_since_look: 0,
+            speaker: Speaker { sender: 0, sequence: 1 },
+            ended: false,
+            fault: None,
+        }
+    }
+
+    /// Reads from a byte stream into the room that is left, and cuts what came into pieces.
+    /// Returns what `read` did: 0 is the end. `wanted`: so many more messages, and not a byte
+    /// beyond them.
+    ///
+    /// # Errors
+    /// What `read` said.
+    pub fn fill(
+        &mut self,
+        wanted: Option<u64>,
+        read: impl FnOnce(&mut [u8]) -> Result<usize, Errno>,
+    ) -> Result<usize, Errno> {
+        self.make_room(READ_FIRST);
+        let mut room = self.buffer.len() - self.filled;
+        if let Some(wanted) = wanted {
+            room = room.min(self.bytes_wanted(wanted));
+        }
+        let count = read(&mut self.buffer[self.filled..self.filled + room])?;
+        self.filled += count;
+        self.ended |= count == 0;
+        if count == room && room < READ_MAX {
+            // The room was the limit: the next read may take more.
+            let larger = (self.buffer.len() * 2).min(READ_MAX + PIECE_MAX);
+            self.buffer.resize(larger.max(self.buffer.len()), 0);
+        }
+        self.cut();
+        self.delivered_since_look = 0;
+        Ok(count)
+    }
+
+    /// Takes in one whole packet.
+    pub fn push_packet(&mut self, packet: &[u8]) {
+        self.make_room(packet.len());
+        self.buffer[self.filled..self.filled + packet.len()].copy_from_slice(packet);
+        self.filled += packet.len();
+        self.delivered_since_look = 0;
+        if self.framing == Framing::Enveloped {
+            self.cut();
+            if self.scanned < self.filled && self.fault.is_none() {
+                self.fault = Some(Fault::Field("size"));
+            }
+        } else {
+            self.keep(packet.len(), 0, 0, Speaker::default());
+        }
+        // Whatever a packet holds ends with it.
+        self.scanned = self.filled;
+    }
+
+    /// The next piece, of the highest priority that is here, if there is one: how many descriptors
+    /// belong to it.
+    pub fn take(&mut self, arrival: &mut Arrival) -> Option<u8> {
+        let (_, piece) = self.window.pop()?;
+        self.delivered_since_look += 1;
+        arrival.news = News::Piece;
+        arrival.at = (piece.at - self.base) as usize;
+        arrival.size = piece.size as usize;
+        arrival.sender = piece.speaker.sender;
+        arrival.sequence = piece.speaker.sequence;
+        arrival.more = !self.window.is_empty() || self.fault.is_some();
+        Some(piece.descriptors)
+    }
+
+    /// The bytes of the piece taken last.
+    #[must_use]
+    pub fn bytes(&self, arrival: &Arrival) -> &[u8] {
+        &self.buffer[arrival.at..arrival.at + arrival.size]
+    }
+
+    /// How many pieces are here.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.window.len()
+    }
+
+    /// Whether no piece is here.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.window.is_empty()
+    }
+
+    /// The priority of the next piece.
+    #[must_use]
+    pub fn priority(&self) -> Option<u16> {
+        self.window.priority()
+    }
+
+    /// Whether something more urgent than what is here may have come: look before delivering.
+    #[must_use]
+    pub fn should_look(&self) -> bool {
+        let len = self.window.len();
+        let room = self.buffer.len() - self.filled + self.free_in_front();
+        !self.ended
+            && self.fault.is_none()
+            && self.framing == Framing::Enveloped
+            && (len < LOOK_BELOW || self.delivered_since_look >= LOOK_EVERY)
+            && room >= READ_FIRST
+    }
+
+    /// Whether the other side has ended the stream.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        self.ended
+    }
+
+    /// The other side has ended it.
+    pub fn end(&mut self) {
+        self.ended = true;
+    }
+
+    /// A packet came that was larger than any that is expected: its rest is gone.
+    pub fn note_truncated(&mut self, size: usize) {
+        self.fault = Some(Fault::Short(size + 1));
+    }
+
+    /// The other side may go on after all: a FIFO has another writer.
+    pub fn reopen(&mut self) {
+        self.ended = false;
+        self.scanned = self.filled;
+        self.searched = 0;
+    }
+
+    /// What was wrong with what came, once; what lies behind it is passed over up to the next
+    /// header.
+    pub fn take_fault(&mut self) -> Option<Error> {
+        let fault = self.fault.take()?;
+        if !self.packets && !matches!(fault, Fault::Short(_)) {
+            self.skip_garbage();
+        }
+        Some(Error::new(Kind::Corrupt, fault.text()).with_hint(
+            "a peer that knows nothing of poste is spoken to in raw mode (--raw, Options::raw)",
+        ))
+    }
+
+    /// The beginning of a message whose end will never come: whether there was one.
+    pub fn drop_beginning(&mut self) -> bool {
+        let was_there = self.scanned < self.filled;
+        self.scanned = self.filled;
+        self.searched = 0;
+        was_there
+    }
+
+    /// So many bytes may be read without touching what follows `wanted` more messages.
+    fn bytes_wanted(&self, wanted: u64) -> usize {
+        let begun = &self.buffer[self.scanned..self.filled];
+        let (least, current) = match self.framing {
+            Framing::Enveloped => match Header::decode(begun) {
+                Ok((header, length)) => (BLOCK, length + header.size as usize - begun.len()),
+                Err(Fault::Short(need)) => (BLOCK, need - begun.len()),
+                Err(_) => (BLOCK, 1),
+            },
+            // The mark is one byte, and may be the next one.
+            Framing::Delimited(_) => (1, 1),
+            Framing::Raw => return READ_MAX,
+        };
+        let further = usize::try_from(wanted.saturating_sub(1)).unwrap_or(usize::MAX);
+        further.saturating_mul(least).saturating_add(current).min(READ_MAX)
+    }
+
+    /// Finds the pieces in what was read.
+    fn cut(&mut self) {
+        if self.fault.is_some() {
+            return;
+        }
+        match self.framing {
+            Framing::Enveloped => while self.cut_enveloped() {},
+            Framing::Delimited(mark) => self.cut_delimited(mark),
+            Framing::Raw => {
+                let size = self.filled - self.scanned;
+                if size > 0 {
+                    self.keep(size, 0, 0, Speaker::default());
+                }
+            }
+        }
+    }
+
+    /// Finds the next enveloped piece; says whether to go on.
+    fn cut_enveloped(&mut self) -> bool {
+        let bytes = &self.buffer[self.scanned..self.filled];
+        if bytes.is_empty() {
+            return false;
+        }
+        let (header, length) = match Header::decode(bytes) {
+            Ok(decoded) => decoded,
+            Err(Fault::Short(_)) if !self.packets => return false,
+            Err(fault) => {
+                self.fault = Some(fault);
+                return false;
+            }
+        };
+        let size = length + header.size as usize;
+        if size > PIECE_MAX {
+            self.fault = Some(Fault::Field("size"));
+            return false;
+        }
+        if bytes.len() < size {
+            if self.packets {
+                self.fault = Some(Fault::Short(size));
+            }
+            return false;
+        }
+        if header.kind == PieceKind::Hello {
+            if let Some(speaker) = header.speaker {
+                self.speaker = speaker;
+            }
+            self.scanned += size;
+            return true;
+        }
+        let speaker = match header.speaker {
+            Some(_) => Speaker::default(),
+            None => self.speaker,
+        };
+        let is_last = header.part.is_none_or(|p| p.offset + u64::from(header.size) == p.total);
+        if header.kind == PieceKind::Message && header.speaker.is_none() && is_last {
+            self.speaker.sequence += 1;
+        }
+        self.keep(size, header.priority, header.descriptors, speaker);
+        true
+    }
+
+    fn cut_delimited(&mut self, mark: u8) {
+        loop {
+            let from = self.scanned + self.searched;
+            match self.buffer[from..self.filled].iter().position(|byte| *byte == mark) {
+                Some(found) => {
+                    let size = self.searched + found;
+                    self.keep(size, 0, 0, Speaker::default());
+                    self.scanned += 1;
+                    self.searched = 0;
+                }
+                None => {
+                    self.searched = self.filled - self.scanned;
+                    if self.searched > self.message_max {
+                        self.fault = Some(Fault::Field("size"));
+                    }
+                    if self.ended && self.searched > 0 {
+                        // The last line needs no mark.
+                        self.keep(self.searched, 0, 0, Speaker::default());
+                        self.searched = 0;
+                    }
+                    return;
+                }
+            }
+        }
+    }
+
+    fn keep(&mut self, size: usize, priority: u16, descriptors: u8, speaker: Speaker) {
+        let at = self.base + self.scanned as u64;
+        let piece = Piece { at, size: size as u32, priority, speaker, descriptors };
+        self.window.push(piece.priority, piece);
+        self.scanned += size;
+    }
+
+    /// Passes over bytes that are no header, up to the next that may be one.
+    fn skip_garbage(&mut self) {
+        if self.framing == Framing::Enveloped {
+            while self.scanned < self.filled {
+                self.scanned += 1;
+                match Header::decode(&self.buffer[self.scanned..self.filled]) {
+                    Ok(_) => break,
+                    Err(Fault::Short(_)) => break,
+                    Err(_) => {}
+                }
+            }
+        } else {
+            self.drop_beginning();
+        }
+        self.cut();
+    }
+
+    /// The bytes in front that nothing needs any more.
+    fn free_in_front(&self) -> usize {
+        let oldest = self.window.fronts().map(|piece| piece.at).min();
+        oldest.map_or(self.scanned, |oldest| (oldest - self.base) as usize)
+    }
+
+    /// Makes room for at least `need` bytes behind what is filled. What was lent before is over.
+    fn make_room(&mut self, need: usize) {
+        let free = self.free_in_front();
+        if free == self.filled {
+            self.base += free as u64;
+            (self.scanned, self.filled) = (0, 0);
+        } else if free > 0 && self.buffer.len() - self.filled < need.max(self.buffer.len() / 2) {
+            self.buffer.copy_within(free..self.filled, 0);
+            self.base += free as u64;
+            self.scanned -= free;
+            self.filled -= free;
+        }
+        let begun = match self.framing {
+            Framing::Enveloped if !self.packets && self.scanned < self.filled => {
+                match Header::decode(&self.buffer[self.scanned..self.filled]) {
+                    Ok((header, length)) => (length + header.size as usize).min(PIECE_MAX),
+                    Err(_) => 0,
+                }
+            }
+            _ => 0,
+        };
+        let size = (self.filled + need).max(self.scanned + begun);
+        if self.buffer.len() < size {
+            let size = size.max(self.buffer.len().min(READ_MAX) * 2).max(READ_FIRST);
+            self.buffer.resize(size, 0);
+        }
+    }
+}

@@ -1,0 +1,355 @@
+//! The contract between `Sender`/`Receiver` and a mechanism, and the table of mechanisms.
+//!
+//! A mechanism is a value in [`ALL`], at the top of its own file. Opening one gives a boxed end and
+//! what this end can do now. There are two kinds of ends, [`SendEnd`] and [`RecvEnd`]; a way back is
+//! the other one on the same object. Nobody outside this folder asks which mechanism it has.
+//!
+//! What this folder doesn't do: it touches no header byte (the [`inbox`] excepted, which has to find
+//! the frames in a byte stream), cuts nothing into pieces, joins nothing, and counts no messages.
+
+use std::fmt;
+use std::os::fd::{BorrowedFd, OwnedFd};
+
+use rustix::event::PollFlags;
+
+use crate::address::Address;
+use crate::capabilities::{Capabilities, Peers};
+use crate::credentials::Credentials;
+use crate::error::{Error, Kind};
+use crate::options::Options;
+use crate::wait::Wait;
+
+pub mod inbox;
+pub mod link;
+pub mod local;
+pub mod window;
+pub mod wire;
+
+/// Every mechanism of this machine, in the order in which they are shown.
+pub static ALL: &[&Mechanism] = &[&local::MECHANISM];
+
+/// The mechanism of a scheme.
+#[must_use]
+pub fn find(scheme: &str) -> Option<&'static Mechanism> {
+    ALL.iter().copied().find(|mechanism| mechanism.scheme == scheme)
+}
+
+/// One way to pass messages: what it can do, and how its ends are opened.
+#[derive(Debug)]
+pub struct Mechanism {
+    /// What stands before the colon of its addresses.
+    pub scheme: &'static str,
+    /// Its name for people.
+    pub title: &'static str,
+    /// An address of it, for examples and errors.
+    pub example: &'static str,
+    /// What it can do.
+    pub capabilities: Capabilities,
+    /// Which settings it has a use for, as addresses spell them; others are refused.
+    pub settings: &'static [&'static str],
+    /// Makes the object, which must not be there yet, and opens nothing.
+    pub create: fn(&Opening<'_>) -> Result<(), Error>,
+    /// Opens an end that sends.
+    pub open_sender: fn(&Opening<'_>) -> Result<Opened<dyn SendEnd>, Error>,
+    /// Opens an end that receives.
+    pub open_receiver: fn(&Opening<'_>) -> Result<Opened<dyn RecvEnd>, Error>,
+    /// Takes the object away.
+    pub remove: fn(&Address) -> Result<(), Error>,
+}
+
+/// What is to be opened, and how. The address's own options are already in `options`.
+#[derive(Debug)]
+pub struct Opening<'a> {
+    /// Where.
+    pub address: &'a Address,
+    /// How.
+    pub options: &'a Options,
+}
+
+/// An opened end, and what it can do now.
+pub struct Opened<End: ?Sized> {
+    /// The end itself.
+    pub end: Box<End>,
+    /// What the kernel said about it.
+    pub traits: EndTraits,
+    /// Where it really is (a port that the kernel chose, a path made absolute).
+    pub address: Address,
+}
+
+impl<End: ?Sized> fmt::Debug for Opened<End> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Opened").field("address", &self.address).finish_non_exhaustive()
+    }
+}
+
+/// What an opened end can do now, as read from the kernel. Sizes are bytes.
+#[derive(Clone, Copy, Debug)]
+pub struct EndTraits {
+    /// The largest piece that goes at once, envelope included.
+    pub piece_size: usize,
+    /// Whether a message larger than a piece may go in several.
+    pub pieces: bool,
+    /// How many bytes of whole pieces one call may carry together; 0: each piece by itself.
+    pub gather: usize,
+    /// The largest message; `None`: the library's own limit.
+    pub message_size: Option<usize>,
+    /// How much the channel holds, where that is known.
+    pub capacity: Option<usize>,
+    /// The highest priority that can be sent.
+    pub priority_max: u16,
+    /// One connection belongs to one sender, which names itself once; else each piece names it.
+    pub introduces: bool,
+    /// Pieces of one sender arrive in order and none is lost.
+    pub reliable: bool,
+}
+
+/// One piece on its way out.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Frame<'a> {
+    /// The envelope; empty in raw mode.
+    pub head: &'a [u8],
+    /// The body, or the part of it that this piece carries.
+    pub body: &'a [u8],
+    /// The priority, for mechanisms that keep the order themselves.
+    pub priority: u16,
+    /// The type of a raw System V message.
+    pub message_type: Option<i64>,
+    /// To whom: the `source` of an arrival; `None` is whoever is there.
+    pub to: Option<u64>,
+    /// Descriptors that go beside it.
+    pub descriptors: &'a [BorrowedFd<'a>],
+    /// More pieces follow at once: they may be made visible together.
+    pub more: bool,
+}
+
+impl Frame<'_> {
+    /// The bytes that are to be moved.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        self.head.len() + self.body.len()
+    }
+}
+
+/// What [`RecvEnd::recv`] found.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum News {
+    /// A piece.
+    #[default]
+    Piece,
+    /// The connection `source` has ended; what it left unfinished will never be finished.
+    Ended,
+    /// Every sender is gone, but others may come: what they left unfinished will never be finished.
+    AllGone,
+}
+
+/// One piece as it arrived. It borrows nothing: the end keeps the bytes.
+#[derive(Debug, Default)]
+pub struct Arrival {
+    /// What it is.
+    pub news: News,
+    /// Where the piece lies; only the end knows what this means.
+    pub at: usize,
+    /// Its size in bytes.
+    pub size: usize,
+    /// What to settle it by; 0: nothing to settle.
+    pub token: u64,
+    /// The connection or the datagram's source that it came from; 0: there is only one.
+    pub source: u64,
+    /// The sender's number as its connection introduced it; 0: the piece says it itself.
+    pub sender: u64,
+    /// The message's place among those of its connection; 0: the piece says it itself.
+    pub sequence: u64,
+    /// Who sent it, as far as the kernel vouches for it.
+    pub credentials: Credentials,
+    /// The priority that the mechanism kept; `None`: the envelope says it.
+    pub priority: Option<u16>,
+    /// The type of a System V message.
+    pub message_type: Option<i64>,
+    /// How often it was handed out before.
+    pub deliveries: u32,
+    /// More pieces lie in user space, where no descriptor shows them.
+    pub more: bool,
+    /// Descriptors that came with it.
+    pub descriptors: Vec<OwnedFd>,
+}
+
+impl Arrival {
+    /// Makes it as new, keeping what is allocated.
+    pub fn reset(&mut self) {
+        let mut descriptors = std::mem::take(&mut self.descriptors);
+        descriptors.clear();
+        *self = Arrival { descriptors, ..Arrival::default() };
+    }
+}
+
+/// How a message that was taken ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Settle {
+    /// It is done.
+    Done,
+    /// It comes again, to whoever receives next.
+    Again,
+}
+
+/// A descriptor to wait on and the events that mean "go on"; level-triggered.
+#[derive(Clone, Copy, Debug)]
+pub struct Pollable<'a> {
+    /// The descriptor; the same one as long as the end lives.
+    pub descriptor: BorrowedFd<'a>,
+    /// What to wait for on it.
+    pub events: PollFlags,
+}
+
+/// An end that sends.
+pub trait SendEnd: Send {
+    /// Sends one piece: the bytes accepted, which are all of it, or on a byte stream a beginning
+    /// when the wait is over. What is left is then the caller's to send next.
+    ///
+    /// # Errors
+    /// Not one byte was accepted; `Full` and `TimedOut` say that only the time was missing.
+    fn send(&mut self, frame: &Frame<'_>, wait: Wait) -> Result<usize, Error>;
+
+    /// What to wait on until it may send again.
+    ///
+    /// # Errors
+    /// `NotSupported` where the mechanism has nothing to wait on.
+    fn pollable(&mut self) -> Result<Pollable<'_>, Error>;
+
+    /// Sees to it that what was accepted is on its way, and says what went wrong meanwhile.
+    ///
+    /// # Errors
+    /// What the system said of earlier pieces (a datagram that found nobody).
+    fn flush(&mut self, _wait: Wait) -> Result<(), Error> {
+        Ok(())
+    }
+
+    /// Memory of the channel's own to write a piece in, of at least `size` bytes.
+    ///
+    /// # Errors
+    /// `NotSupported` where messages don't lie in memory that is shared.
+    fn loan(&mut self, _size: usize, _wait: Wait) -> Result<&mut [u8], Error> {
+        Err(Error::new(Kind::NotSupported, "this mechanism has no memory of its own to lend"))
+    }
+
+    /// Sends the beginning, of `size` bytes, of what was lent last; with 0 bytes it is given back.
+    ///
+    /// # Errors
+    /// As [`SendEnd::send`].
+    fn send_loan(&mut self, _size: usize, _frame: &Frame<'_>) -> Result<(), Error> {
+        Err(Error::new(Kind::NotSupported, "nothing was lent"))
+    }
+
+    /// The way back: where answers to what is sent here arrive.
+    fn back(&mut self) -> Option<&mut dyn RecvEnd> {
+        None
+    }
+
+    /// Another end on the same channel; `None`: open the address again.
+    ///
+    /// # Errors
+    /// What the system said.
+    fn duplicate(&self) -> Result<Option<Box<dyn SendEnd>>, Error> {
+        Ok(None)
+    }
+
+    /// Who is at the other end.
+    fn peers(&self) -> Peers {
+        Peers::Unknown
+    }
+
+    /// Gives the end's descriptor away, for a child.
+    ///
+    /// # Errors
+    /// `NotSupported` where an end is not one descriptor.
+    fn hand_down(self: Box<Self>) -> Result<OwnedFd, Error> {
+        Err(Error::new(Kind::NotSupported, "this end is not one descriptor, a child can open it"))
+    }
+}
+
+/// An end that receives.
+pub trait RecvEnd: Send {
+    /// Waits for the next piece, of the highest priority that has arrived, and fills `arrival`.
+    ///
+    /// # Errors
+    /// `Empty` and `TimedOut` say that only the time was missing; `Disconnected` that nothing will
+    /// come any more; `Corrupt` that what came was passed over.
+    fn recv(&mut self, arrival: &mut Arrival, wait: Wait) -> Result<(), Error>;
+
+    /// The bytes of the piece received last; they stay until the next `recv`.
+    fn bytes(&self, arrival: &Arrival) -> &[u8];
+
+    /// What to wait on until something arrives.
+    ///
+    /// # Errors
+    /// `NotSupported` where the mechanism has nothing to wait on.
+    fn pollable(&mut self) -> Result<Pollable<'_>, Error>;
+
+    /// Ends a piece, at any time after it was received.
+    ///
+    /// # Errors
+    /// What the system said.
+    fn settle(&mut self, _token: u64, _how: Settle) -> Result<(), Error> {
+        Ok(())
+    }
+
+    /// So many more messages are wanted: where another may read after us, take in no more.
+    fn want(&mut self, _messages: u64) {}
+
+    /// The way back: answers to what arrived here, each with its `source` as `to`.
+    fn back(&mut self) -> Option<&mut dyn SendEnd> {
+        None
+    }
+
+    /// Another end on the same channel; `None`: open the address again.
+    ///
+    /// # Errors
+    /// What the system said.
+    fn duplicate(&self) -> Result<Option<Box<dyn RecvEnd>>, Error> {
+        Ok(None)
+    }
+
+    /// Who is at the other end.
+    fn peers(&self) -> Peers {
+        Peers::Unknown
+    }
+
+    /// How many connections came, and how many of those spoke garbage.
+    fn connections(&self) -> (u64, u64) {
+        (0, 0)
+    }
+
+    /// Gives the end's descriptor away, for a child.
+    ///
+    /// # Errors
+    /// `NotSupported` where an end is not one descriptor.
+    fn hand_down(self: Box<Self>) -> Result<OwnedFd, Error> {
+        Err(Error::new(Kind::NotSupported, "this end is not one descriptor, a child can open it"))
+    }
+}
+
+/// The mechanism of an address and its options, checked: what the mechanism has no use for is
+/// refused here, before anything is opened.
+pub(crate) fn resolve(
+    address: &Address,
+    options: &Options,
+) -> Result<(&'static Mechanism, Options), Error> {
+    let Some(mechanism) = find(address.scheme()) else {
+        let known: Vec<_> = ALL.iter().map(|mechanism| mechanism.scheme).collect();
+        return Err(Error::new(Kind::Invalid, "no mechanism has this name")
+            .with_hint(format!("there are {}", known.join(", "))));
+    };
+    let options = options.of_address(address)?;
+    for setting in options.settings() {
+        if !mechanism.settings.contains(&setting) {
+            return Err(Error::new(
+                Kind::Invalid,
+                format!("{} has no use for {setting}", mechanism.title),
+            )
+            .with_hint(match mechanism.settings {
+                [] => "leave it out; it has no settings".to_owned(),
+                settings => format!("leave it out; it takes {}", settings.join(", ")),
+            }));
+        }
+    }
+    Ok((mechanism, options))
+}

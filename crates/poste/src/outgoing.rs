@@ -1,0 +1,79 @@
+//! What is sent: a borrowed body with its priority and its descriptors.
+
+use std::os::fd::BorrowedFd;
+
+/// A message on its way out. It borrows its body: what was not sent is still the caller's.
+///
+/// ```
+/// use poste::Outgoing;
+/// # fn main() -> Result<(), poste::Error> {
+/// let (mut sender, mut receiver) = poste::local()?;
+/// sender.send("first")?;
+/// sender.send(Outgoing::from("urgent").priority(9))?;
+/// assert_eq!(receiver.recv()?.text()?, "urgent");
+/// # Ok(()) }
+/// ```
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Outgoing<'a> {
+    pub(crate) body: &'a [u8],
+    pub(crate) priority: u16,
+    pub(crate) message_type: Option<i64>,
+    pub(crate) descriptors: &'a [BorrowedFd<'a>],
+}
+
+impl<'a> Outgoing<'a> {
+    /// The priority, 0 (the default) to 31, the higher first; POSIX queues go to 32767.
+    #[must_use]
+    pub fn priority(mut self, priority: u16) -> Self {
+        self.priority = priority;
+        self
+    }
+
+    /// The type of a raw System V message (greater than 0), see msgsnd(2).
+    #[must_use]
+    pub fn message_type(mut self, message_type: i64) -> Self {
+        self.message_type = Some(message_type);
+        self
+    }
+
+    /// Descriptors that travel beside the body, where the mechanism carries them.
+    #[must_use]
+    pub fn descriptors(mut self, descriptors: &'a [BorrowedFd<'a>]) -> Self {
+        self.descriptors = descriptors;
+        self
+    }
+
+    pub(crate) fn of(body: &'a [u8]) -> Self {
+        Outgoing { body, ..Outgoing::default() }
+    }
+}
+
+impl<'a> From<&'a [u8]> for Outgoing<'a> {
+    fn from(body: &'a [u8]) -> Self {
+        Outgoing::of(body)
+    }
+}
+
+impl<'a, const N: usize> From<&'a [u8; N]> for Outgoing<'a> {
+    fn from(body: &'a [u8; N]) -> Self {
+        Outgoing::of(body)
+    }
+}
+
+impl<'a> From<&'a str> for Outgoing<'a> {
+    fn from(body: &'a str) -> Self {
+        Outgoing::of(body.as_bytes())
+    }
+}
+
+impl<'a> From<&'a String> for Outgoing<'a> {
+    fn from(body: &'a String) -> Self {
+        Outgoing::of(body.as_bytes())
+    }
+}
+
+impl<'a> From<&'a Vec<u8>> for Outgoing<'a> {
+    fn from(body: &'a Vec<u8>) -> Self {
+        Outgoing::of(body)
+    }
+}

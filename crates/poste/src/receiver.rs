@@ -1,0 +1,404 @@
+//! The receiving side: envelope, joining; the same over every mechanism.
+
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use crate::address::Address;
+use crate::capabilities::{Capabilities, Counters, Facts};
+use crate::envelope::{Header, PieceKind, Speaker, body_check};
+use crate::error::{Error, Kind};
+use crate::joining::{Joining, Origin};
+use crate::mechanism::{
+    Arrival, EndTraits, Mechanism, News, Opened, Opening, Pollable, RecvEnd, resolve,
+};
+use crate::message::{Message, OwnedMessage, Place, Taken};
+use crate::options::{Create, Options};
+use crate::readiness::Readiness;
+use crate::sequence::Sequences;
+use crate::wait::Wait;
+
+/// The receiving end of a channel.
+///
+/// ```
+/// use std::time::Duration;
+/// use poste::{Kind, Receiver, Sender};
+/// # fn main() -> Result<(), poste::Error> {
+/// # let address = format!("unix:@poste-receiver-{}", std::process::id());
+/// let mut receiver = Receiver::create(&address)?;
+/// assert_eq!(receiver.try_recv().unwrap_err().kind(), Kind::Empty);
+/// let soon = Duration::from_millis(5);
+/// assert_eq!(receiver.recv_timeout(soon).unwrap_err().kind(), Kind::TimedOut);
+/// Sender::open(&address)?.send("hello")?;
+/// assert_eq!(receiver.recv()?.text()?, "hello");
+/// # Ok(()) }
+/// ```
+pub struct Receiver {
+    taken: Taken,
+    mechanism: &'static Mechanism,
+    traits: EndTraits,
+    address: Address,
+    options: Options,
+    joining: Joining,
+    sequences: Sequences,
+    readiness: Option<Readiness>,
+    counters: Counters,
+    /// So many more messages are wanted from a channel that another may read after us.
+    wanted: Option<u64>,
+}
+
+impl std::fmt::Debug for Receiver {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Receiver").field("address", &self.address).finish_non_exhaustive()
+    }
+}
+
+impl Receiver {
+    /// Opens the channel at an address. A socket's address is taken and listened on; others must
+    /// be there.
+    ///
+    /// # Errors
+    /// `NotFound`, `NameInUse`, `Permission`, `Invalid`, `NotSupported`; the hint says what to do.
+    pub fn open(address: impl AsRef<str>) -> Result<Receiver, Error> {
+        Receiver::open_with(address, &Options::new())
+    }
+
+    /// Opens the channel at an address, and makes it where it is absent.
+    ///
+    /// # Errors
+    /// As [`Receiver::open`], and `Limit` where the system allows no more.
+    pub fn create(address: impl AsRef<str>) -> Result<Receiver, Error> {
+        Receiver::open_with(address, &Options::new().create())
+    }
+
+    /// Opens the channel at an address as the options say.
+    ///
+    /// # Errors
+    /// As [`Receiver::open`]; `Mismatch` where it is there with other attributes than asked for.
+    pub fn open_with(address: impl AsRef<str>, options: &Options) -> Result<Receiver, Error> {
+        let address = address.as_ref();
+        let address = Address::parse(address).map_err(|error| error.on("open", &address))?;
+        let on = |error: Error| error.on("open", &address);
+        let (mechanism, options) = resolve(&address, options).map_err(on)?;
+        let opened = (mechanism.open_receiver)(&Opening { address: &address, options: &options })
+            .map_err(on)?;
+        Ok(Receiver::over(mechanism, opened, options))
+    }
+
+    /// A receiver over an end that is open already: how a mechanism of another crate joins.
+    #[must_use]
+    pub fn over(
+        mechanism: &'static Mechanism,
+        opened: Opened<dyn RecvEnd>,
+        options: Options,
+    ) -> Receiver {
+        Receiver {
+            taken: Taken {
+                end: opened.end,
+                arrival: Arrival::default(),
+                place: Place::Joined,
+                priority: 0,
+                sequence: 0,
+                joined: Vec::new(),
+            },
+            mechanism,
+            traits: opened.traits,
+            address: opened.address.bare(),
+            joining: Joining::new(options.message_size_or_default()),
+            sequences: Sequences::default(),
+            readiness: None,
+            counters: Counters::default(),
+            wanted: options.take,
+            options,
+        }
+    }
+
+    /// Receives a message, waiting for it as long as it takes.
+    ///
+    /// # Errors
+    /// `Disconnected` where nothing can come any more; `Corrupt` where what came is no message of
+    /// poste's (it is passed over); `TooLarge` where it is larger than this end takes; `Removed`.
+    pub fn recv(&mut self) -> Result<Message<'_>, Error> {
+        self.recv_wait(Wait::Forever)
+    }
+
+    /// Receives a message if one is there.
+    ///
+    /// # Errors
+    /// `Empty`, and as [`Receiver::recv`].
+    pub fn try_recv(&mut self) -> Result<Message<'_>, Error> {
+        self.recv_wait(Wait::Not)
+    }
+
+    /// Receives a message, waiting for it at most so long.
+    ///
+    /// # Errors
+    /// `TimedOut`, and as [`Receiver::recv`].
+    pub fn recv_timeout(&mut self, time: Duration) -> Result<Message<'_>, Error> {
+        self.recv_wait(Wait::For(time))
+    }
+
+    /// Receives a message, waiting for it until a moment of the monotonic clock.
+    ///
+    /// # Errors
+    /// `TimedOut`, and as [`Receiver::recv`].
+    pub fn recv_deadline(&mut self, end: Instant) -> Result<Message<'_>, Error> {
+        self.recv_wait(Wait::Until(end))
+    }
+
+    /// Receives a message within `wait`: what the four forms come down to.
+    ///
+    /// # Errors
+    /// As [`Receiver::recv`]; `Empty` or `TimedOut` where only the time was missing.
+    pub fn recv_wait(&mut self, wait: Wait) -> Result<Message<'_>, Error> {
+        match self.next(wait) {
+            Ok(()) => Ok(Message { taken: &mut self.taken }),
+            Err(error) => Err(error.on("receive from", &self.address)),
+        }
+    }
+
+    /// The messages as they come, each owned, until there can be no more.
+    pub fn iter(&mut self) -> impl Iterator<Item = Result<OwnedMessage, Error>> {
+        std::iter::from_fn(|| match self.recv() {
+            Ok(message) => Some(Ok(message.into_owned())),
+            Err(error) if error.is(&Kind::Disconnected) => None,
+            Err(error) => Some(Err(error)),
+        })
+    }
+
+    /// Receives up to `max` messages: waits for the first, and takes what else is there. Returns
+    /// how many there were.
+    ///
+    /// # Errors
+    /// As [`Receiver::recv`], for the first.
+    pub fn recv_many(
+        &mut self,
+        max: usize,
+        mut each: impl FnMut(Message<'_>),
+    ) -> Result<usize, Error> {
+        let mut count = 0;
+        while count < max {
+            match self.recv_wait(if count == 0 { Wait::Forever } else { Wait::Not }) {
+                Ok(message) => each(message),
+                Err(error) if count == 0 => return Err(error),
+                Err(_) => break,
+            }
+            count += 1;
+        }
+        Ok(count)
+    }
+
+    /// Another receiver on the same channel.
+    ///
+    /// # Errors
+    /// `NotSupported` where the channel has one receiver.
+    pub fn try_clone(&self) -> Result<Receiver, Error> {
+        let on = |error: Error| error.on("open another receiver of", &self.address);
+        let options = Options { create: Create::No, ..self.options.clone() };
+        if let Some(end) = self.taken.end.duplicate().map_err(on)? {
+            let opened = Opened { end, traits: self.traits, address: self.address.clone() };
+            return Ok(Receiver::over(self.mechanism, opened, options));
+        }
+        if !self.mechanism.capabilities.many_receivers && !self.options.shared {
+            return Err(on(Error::new(Kind::NotSupported, "this channel has one receiver")));
+        }
+        let opening = Opening { address: &self.address, options: &options };
+        let opened = (self.mechanism.open_receiver)(&opening).map_err(on)?;
+        Ok(Receiver::over(self.mechanism, opened, options))
+    }
+
+    /// A level-triggered descriptor that is readable while a message is there, also where it lies
+    /// in user space already; poll it for reading. After it says so a receive that doesn't wait may
+    /// still find nothing: a part of a message has arrived.
+    ///
+    /// # Errors
+    /// `NotSupported` where the mechanism has none (its capabilities say so).
+    pub fn pollable(&mut self) -> Result<BorrowedFd<'_>, Error> {
+        if self.readiness.is_none() {
+            let made = self
+                .taken
+                .end
+                .pollable()
+                .and_then(|watched: Pollable<'_>| Readiness::new(watched)?.with_bell());
+            let mut readiness = made.map_err(|error| error.on("poll", &self.address))?;
+            readiness.show(self.taken.arrival.more);
+            self.readiness = Some(readiness);
+        }
+        match &self.readiness {
+            Some(readiness) => Ok(readiness.descriptor()),
+            None => unreachable!("it was just made"),
+        }
+    }
+
+    /// What the mechanism can do.
+    #[must_use]
+    pub fn capabilities(&self) -> &'static Capabilities {
+        &self.mechanism.capabilities
+    }
+
+    /// What this end can do now, and who is at the other one.
+    #[must_use]
+    pub fn facts(&self) -> Facts {
+        Facts {
+            message_size: self
+                .traits
+                .message_size
+                .unwrap_or_else(|| self.options.message_size_or_default()),
+            piece_size: self.traits.piece_size,
+            capacity: self.traits.capacity,
+            priority_max: self.traits.priority_max,
+            peers: self.taken.end.peers(),
+        }
+    }
+
+    /// What this end has counted.
+    #[must_use]
+    pub fn counters(&self) -> Counters {
+        let (connections, corrupt) = self.taken.end.connections();
+        Counters {
+            lost: self.sequences.lost(),
+            unfinished: self.joining.given_up(),
+            connections,
+            corrupt: self.counters.corrupt + corrupt,
+            ..self.counters
+        }
+    }
+
+    /// Where it is open, as the kernel knows it: with the port that it chose.
+    #[must_use]
+    pub fn address(&self) -> &Address {
+        &self.address
+    }
+
+    /// Gives the end's descriptor away, for a child's standard input or the like. What was read
+    /// ahead goes with this receiver: give it away before receiving, or open it with
+    /// [`Options::take`].
+    ///
+    /// # Errors
+    /// `NotSupported` where the end is not one descriptor.
+    pub fn into_descriptor(self) -> Result<OwnedFd, Error> {
+        self.taken.end.hand_down().map_err(|error| error.on("hand down", &self.address))
+    }
+
+    /// Takes the next whole message; what it is and where it lies stands in `taken`.
+    fn next(&mut self, wait: Wait) -> Result<(), Error> {
+        let wait = wait.begin();
+        let result = loop {
+            if let Some(wanted) = self.wanted {
+                self.taken.end.want(wanted.max(1));
+            }
+            if let Err(error) = self.taken.end.recv(&mut self.taken.arrival, wait) {
+                self.note(&error);
+                break Err(error);
+            }
+            match self.sort() {
+                Ok(true) => break Ok(()),
+                Ok(false) => {}
+                Err(error) => {
+                    self.note(&error);
+                    if !self.ignores_garbage() {
+                        break Err(error);
+                    }
+                }
+            }
+        };
+        if let Some(readiness) = &mut self.readiness {
+            readiness.show(self.taken.arrival.more);
+        }
+        result?;
+        if let Some(wanted) = &mut self.wanted {
+            *wanted = wanted.saturating_sub(1);
+        }
+        self.counters.messages += 1;
+        self.counters.bytes += match &self.taken.place {
+            Place::Piece(range) => range.len(),
+            Place::Joined => self.taken.joined.len(),
+        } as u64;
+        Ok(())
+    }
+
+    fn note(&mut self, error: &Error) {
+        if error.is(&Kind::Corrupt) {
+            self.counters.corrupt += 1;
+        }
+    }
+
+    /// Where anybody can send anything to this address, garbage must not end the receiver: it is
+    /// counted and passed over. Elsewhere it is an error, which a person wants to see.
+    fn ignores_garbage(&self) -> bool {
+        self.mechanism.capabilities.may_lose || self.mechanism.capabilities.connections
+    }
+
+    /// Looks at what arrived: whether it makes a whole message.
+    fn sort(&mut self) -> Result<bool, Error> {
+        let arrival = &self.taken.arrival;
+        match arrival.news {
+            News::Piece => {}
+            News::Ended => {
+                self.joining.end_of(arrival.source);
+                return Ok(false);
+            }
+            News::AllGone => {
+                self.joining.end_of_all();
+                return Ok(false);
+            }
+        }
+        if self.options.is_raw() {
+            self.taken.place = Place::Piece(0..arrival.size);
+            self.taken.priority = arrival.priority.unwrap_or(0);
+            self.taken.sequence = 0;
+            return Ok(true);
+        }
+        let bytes = self.taken.end.bytes(arrival);
+        let (header, length) = Header::decode(bytes).map_err(|fault| corrupt(fault.text()))?;
+        let body = &bytes[length..];
+        if body.len() != header.size as usize {
+            return Err(corrupt("its envelope's size is not that of the piece".to_owned()));
+        }
+        if header.body_check.is_some_and(|check| check != body_check(body)) {
+            return Err(corrupt("the check of its body is wrong".to_owned()));
+        }
+        if header.kind != PieceKind::Message {
+            // An answer that nobody here waits for, or a peer that says more than we understand.
+            return Ok(false);
+        }
+        if arrival.descriptors.len() < usize::from(header.descriptors) {
+            return Err(corrupt("descriptors that came with it were lost".to_owned())
+                .with_hint("let this process open more files: ulimit -n 65536"));
+        }
+        let speaker = header
+            .speaker
+            .unwrap_or(Speaker { sender: arrival.sender, sequence: arrival.sequence });
+        match header.part {
+            None => self.taken.place = Place::Piece(length..length + body.len()),
+            Some(part) => {
+                let origin = Origin {
+                    source: arrival.source,
+                    sender: speaker.sender,
+                    priority: header.priority,
+                };
+                match self.joining.add(origin, speaker.sequence, part, body)? {
+                    None => return Ok(false),
+                    Some(whole) => {
+                        self.taken.joined = whole;
+                        self.taken.place = Place::Joined;
+                    }
+                }
+            }
+        }
+        if !self.traits.reliable
+            && !self.sequences.note(speaker.sender, speaker.sequence, header.priority)
+        {
+            self.counters.late += 1;
+            return Ok(false);
+        }
+        self.taken.priority = header.priority;
+        self.taken.sequence = speaker.sequence;
+        Ok(true)
+    }
+}
+
+fn corrupt(detail: String) -> Error {
+    Error::new(Kind::Corrupt, detail).with_hint(
+        "a peer that knows nothing of poste is spoken to in raw mode (--raw, Options::raw)",
+    )
+}

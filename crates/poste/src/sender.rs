@@ -1,0 +1,596 @@
+//! The sending side: envelope, pieces, outbox; the same over every mechanism.
+
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use crate::address::Address;
+use crate::capabilities::{Capabilities, Counters, Facts, Priorities};
+use crate::envelope::{BLOCK, HEADER_MAX, Header, Part, PieceKind, Speaker, body_check};
+use crate::error::{Error, Kind};
+use crate::limits::READ_MAX;
+use crate::mechanism::{EndTraits, Frame, Mechanism, Opened, Opening, SendEnd, resolve};
+use crate::options::{Create, Options};
+use crate::outbox::Outbox;
+use crate::outgoing::Outgoing;
+use crate::readiness::Readiness;
+use crate::wait::Wait;
+
+/// How far a message has come. A level includes those before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    /// Begun or fed; this sender finishes it before anything else ([`Sender::flush`], the next
+    /// send, or [`Sender::close`]).
+    Held,
+    /// The channel holds it.
+    Queued,
+    /// A receiver has it.
+    Taken,
+    /// The receiver said that it is done.
+    Acknowledged,
+}
+
+/// The sending end of a channel.
+///
+/// ```
+/// use poste::{Level, Receiver, Sender};
+/// # fn main() -> Result<(), poste::Error> {
+/// # let address = format!("unix:@poste-sender-{}", std::process::id());
+/// let mut receiver = Receiver::create(&address)?;
+/// let mut sender = Sender::open(&address)?;
+/// assert_eq!(sender.send("one")?, Level::Queued);
+/// assert_eq!(sender.feed("two")?, Level::Held); // goes with the next flush
+/// sender.flush()?;
+/// assert_eq!(receiver.recv()?.text()?, "one");
+/// assert_eq!(receiver.recv()?.text()?, "two");
+/// # Ok(()) }
+/// ```
+pub struct Sender {
+    end: Box<dyn SendEnd>,
+    mechanism: &'static Mechanism,
+    traits: EndTraits,
+    address: Address,
+    options: Options,
+    speaker: Speaker,
+    introduced: bool,
+    outbox: Outbox,
+    readiness: Option<Readiness>,
+    counters: Counters,
+}
+
+impl std::fmt::Debug for Sender {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Sender").field("address", &self.address).finish_non_exhaustive()
+    }
+}
+
+impl Sender {
+    /// Opens the channel at an address, which must be there.
+    ///
+    /// # Errors
+    /// `NotFound`, `NoReceiver` (nobody listens at a socket's address), `Permission`, `Invalid`,
+    /// `NotSupported`; the hint says what to do.
+    pub fn open(address: impl AsRef<str>) -> Result<Sender, Error> {
+        Sender::open_with(address, &Options::new())
+    }
+
+    /// Opens the channel at an address, and makes it where it is absent.
+    ///
+    /// # Errors
+    /// As [`Sender::open`], and `Limit` where the system allows no more.
+    pub fn create(address: impl AsRef<str>) -> Result<Sender, Error> {
+        Sender::open_with(address, &Options::new().create())
+    }
+
+    /// Opens the channel at an address as the options say.
+    ///
+    /// # Errors
+    /// As [`Sender::open`]; `Mismatch` where it is there with other attributes than asked for.
+    pub fn open_with(address: impl AsRef<str>, options: &Options) -> Result<Sender, Error> {
+        let address = address.as_ref();
+        let address = Address::parse(address).map_err(|error| error.on("open", &address))?;
+        let on = |error: Error| error.on("open", &address);
+        let (mechanism, options) = resolve(&address, options).map_err(on)?;
+        let opened = (mechanism.open_sender)(&Opening { address: &address, options: &options })
+            .map_err(on)?;
+        Ok(Sender::over(mechanism, opened, options))
+    }
+
+    /// A sender over an end that is open already: how a mechanism of another crate joins.
+    #[must_use]
+    pub fn over(
+        mechanism: &'static Mechanism,
+        opened: Opened<dyn SendEnd>,
+        options: Options,
+    ) -> Sender {
+        Sender {
+            end: opened.end,
+            mechanism,
+            traits: opened.traits,
+            address: opened.address.bare(),
+            options,
+            speaker: Speaker { sender: crate::sequence::draw(), sequence: 1 },
+            introduced: false,
+            outbox: Outbox::default(),
+            readiness: None,
+            counters: Counters::default(),
+        }
+    }
+
+    /// Sends a message, waiting for room as long as it takes.
+    ///
+    /// # Errors
+    /// `TooLarge` with the limit, `Disconnected`, `NoReceiver`, `Removed`, and others as the system
+    /// says. Not one byte was accepted then, and the message is still the caller's.
+    pub fn send<'a>(&mut self, message: impl Into<Outgoing<'a>>) -> Result<Level, Error> {
+        self.send_wait(message, Wait::Forever)
+    }
+
+    /// Sends a message if there is room for it now.
+    ///
+    /// # Errors
+    /// `Full`, and as [`Sender::send`].
+    pub fn try_send<'a>(&mut self, message: impl Into<Outgoing<'a>>) -> Result<Level, Error> {
+        self.send_wait(message, Wait::Not)
+    }
+
+    /// Sends a message, waiting for room at most so long.
+    ///
+    /// # Errors
+    /// `TimedOut`, and as [`Sender::send`].
+    pub fn send_timeout<'a>(
+        &mut self,
+        message: impl Into<Outgoing<'a>>,
+        time: Duration,
+    ) -> Result<Level, Error> {
+        self.send_wait(message, Wait::For(time))
+    }
+
+    /// Sends a message, waiting for room until a moment of the monotonic clock.
+    ///
+    /// # Errors
+    /// `TimedOut`, and as [`Sender::send`].
+    pub fn send_deadline<'a>(
+        &mut self,
+        message: impl Into<Outgoing<'a>>,
+        end: Instant,
+    ) -> Result<Level, Error> {
+        self.send_wait(message, Wait::Until(end))
+    }
+
+    /// Sends a message within `wait`: what the four forms come down to.
+    ///
+    /// # Errors
+    /// As [`Sender::send`]; `Full` or `TimedOut` where only the time was missing.
+    pub fn send_wait<'a>(
+        &mut self,
+        message: impl Into<Outgoing<'a>>,
+        wait: Wait,
+    ) -> Result<Level, Error> {
+        let message = message.into();
+        self.post(&message, Post::Send, wait).map_err(|error| self.explain(error, &message))
+    }
+
+    /// Takes a message in to be sent with others, with fewer system calls, at the next
+    /// [`Sender::flush`], send or close. Where 64 KiB are fed it sends them, waiting for room.
+    ///
+    /// # Errors
+    /// As [`Sender::send`].
+    pub fn feed<'a>(&mut self, message: impl Into<Outgoing<'a>>) -> Result<Level, Error> {
+        self.feed_wait(message, Wait::Forever)
+    }
+
+    /// As [`Sender::feed`], without waiting.
+    ///
+    /// # Errors
+    /// `Full` where as much is fed as is taken in, and as [`Sender::send`].
+    pub fn try_feed<'a>(&mut self, message: impl Into<Outgoing<'a>>) -> Result<Level, Error> {
+        self.feed_wait(message, Wait::Not)
+    }
+
+    /// As [`Sender::feed`], within `wait`.
+    ///
+    /// # Errors
+    /// As [`Sender::send_wait`].
+    pub fn feed_wait<'a>(
+        &mut self,
+        message: impl Into<Outgoing<'a>>,
+        wait: Wait,
+    ) -> Result<Level, Error> {
+        let message = message.into();
+        self.post(&message, Post::Feed, wait).map_err(|error| self.explain(error, &message))
+    }
+
+    /// Sends what is held, waiting for room as long as it takes.
+    ///
+    /// # Errors
+    /// `Disconnected` and others: what was held is given up, nobody will read it.
+    pub fn flush(&mut self) -> Result<Level, Error> {
+        self.flush_wait(Wait::Forever)
+    }
+
+    /// Sends what is held as far as there is room now: `Held` where some is left.
+    ///
+    /// # Errors
+    /// As [`Sender::flush`].
+    pub fn try_flush(&mut self) -> Result<Level, Error> {
+        self.flush_wait(Wait::Not)
+    }
+
+    /// Sends what is held within a time: `Held` where some is left.
+    ///
+    /// # Errors
+    /// As [`Sender::flush`].
+    pub fn flush_timeout(&mut self, time: Duration) -> Result<Level, Error> {
+        self.flush_wait(Wait::For(time))
+    }
+
+    /// Sends what is held until a moment: `Held` where some is left.
+    ///
+    /// # Errors
+    /// As [`Sender::flush`].
+    pub fn flush_deadline(&mut self, end: Instant) -> Result<Level, Error> {
+        self.flush_wait(Wait::Until(end))
+    }
+
+    /// Sends what is held within `wait`: `Held` where some is left.
+    ///
+    /// # Errors
+    /// As [`Sender::flush`].
+    pub fn flush_wait(&mut self, wait: Wait) -> Result<Level, Error> {
+        let wait = wait.begin();
+        let on = |error: Error, address: &Address| error.on("send to", address);
+        match self.outbox.drain(&mut *self.end, self.traits.gather, wait) {
+            Ok(()) => {}
+            Err(error) if only_time(&error) => return Ok(Level::Held),
+            Err(error) => return Err(on(error, &self.address)),
+        }
+        self.end.flush(wait).map_err(|error| on(error, &self.address))?;
+        Ok(Level::Queued)
+    }
+
+    /// Finishes what is held, and closes this end.
+    ///
+    /// # Errors
+    /// As [`Sender::flush`].
+    pub fn close(mut self) -> Result<(), Error> {
+        self.flush().map(drop)
+    }
+
+    /// Another sender on the same channel, with its own connection and its own sequence.
+    ///
+    /// # Errors
+    /// `NotSupported` where the channel has one sender (a socket pair).
+    pub fn try_clone(&self) -> Result<Sender, Error> {
+        let on = |error: Error| error.on("open another sender of", &self.address);
+        let options = Options { create: Create::No, ..self.options.clone() };
+        match self.end.duplicate().map_err(on)? {
+            Some(end) => {
+                let opened = Opened { end, traits: self.traits, address: self.address.clone() };
+                Ok(Sender::over(self.mechanism, opened, options))
+            }
+            None => {
+                let opening = Opening { address: &self.address, options: &options };
+                let opened = (self.mechanism.open_sender)(&opening).map_err(on)?;
+                Ok(Sender::over(self.mechanism, opened, options))
+            }
+        }
+    }
+
+    /// A level-triggered descriptor that is readable while this end may send; poll it for reading.
+    ///
+    /// # Errors
+    /// `NotSupported` where the mechanism has none (its capabilities say so).
+    pub fn pollable(&mut self) -> Result<BorrowedFd<'_>, Error> {
+        if self.readiness.is_none() {
+            let made = self.end.pollable().and_then(|watched| Readiness::new(watched));
+            self.readiness = Some(made.map_err(|error| error.on("poll", &self.address))?);
+        }
+        match &self.readiness {
+            Some(readiness) => Ok(readiness.descriptor()),
+            None => unreachable!("it was just made"),
+        }
+    }
+
+    /// What the mechanism can do.
+    #[must_use]
+    pub fn capabilities(&self) -> &'static Capabilities {
+        &self.mechanism.capabilities
+    }
+
+    /// What this end can do now.
+    #[must_use]
+    pub fn facts(&self) -> Facts {
+        Facts {
+            message_size: self.message_size(),
+            piece_size: self.traits.piece_size,
+            capacity: self.traits.capacity,
+            priority_max: self.traits.priority_max,
+            peers: self.end.peers(),
+        }
+    }
+
+    /// What this end has counted.
+    #[must_use]
+    pub fn counters(&self) -> Counters {
+        self.counters
+    }
+
+    /// Where it is open, as the kernel knows it.
+    #[must_use]
+    pub fn address(&self) -> &Address {
+        &self.address
+    }
+
+    /// Gives the end's descriptor away, for a child's standard output or the like. What is held is
+    /// sent first.
+    ///
+    /// # Errors
+    /// `NotSupported` where the end is not one descriptor; as [`Sender::flush`].
+    pub fn into_descriptor(mut self) -> Result<OwnedFd, Error> {
+        self.flush()?;
+        let Sender { ref address, .. } = self;
+        let address = address.clone();
+        let end = std::mem::replace(&mut self.end, Box::new(Gone));
+        end.hand_down().map_err(|error| error.on("hand down", &address))
+    }
+
+    /// The largest message that goes over this end.
+    fn message_size(&self) -> usize {
+        if let Some(size) = self.traits.message_size {
+            if self.options.is_raw() || self.traits.pieces {
+                return size;
+            }
+        }
+        if self.options.is_raw() {
+            return usize::MAX;
+        }
+        if self.traits.pieces {
+            self.options.message_size_or_default()
+        } else {
+            self.traits.piece_size.saturating_sub(self.head_size(false))
+        }
+    }
+
+    /// The size of a message's envelope, for one piece or one of several.
+    fn head_size(&self, is_part: bool) -> usize {
+        let hello = if self.introduces_now() { BLOCK * 2 } else { 0 };
+        let blocks = 1
+            + usize::from(!self.traits.introduces)
+            + usize::from(is_part)
+            + usize::from(self.options.check);
+        hello + blocks * BLOCK
+    }
+
+    fn introduces_now(&self) -> bool {
+        self.traits.introduces && !self.introduced
+    }
+
+    fn post(&mut self, message: &Outgoing<'_>, how: Post, wait: Wait) -> Result<Level, Error> {
+        self.check(message)?;
+        let is_raw = self.options.is_raw();
+        let head_size = if is_raw { 0 } else { self.head_size(false) };
+        let one_piece = is_raw || head_size + message.body.len() <= self.traits.piece_size;
+        let simple = one_piece && how == Post::Send && self.outbox.is_empty();
+        let wait = if simple { wait } else { wait.begin() };
+        self.make_room(how, wait)?;
+        let mut head = [0; HEADER_MAX * 2];
+        let level = if one_piece {
+            let size = self.head(&mut head, message, None);
+            self.post_piece(&piece(&head[..size], message.body, message), how, wait)?
+        } else {
+            self.post_pieces(message, how, wait)?
+        };
+        self.introduced = true;
+        self.speaker.sequence += 1;
+        self.counters.messages += 1;
+        self.counters.bytes += message.body.len() as u64;
+        Ok(level)
+    }
+
+    /// What is held goes first; feeding waits only where as much is fed as is taken in.
+    fn make_room(&mut self, how: Post, wait: Wait) -> Result<(), Error> {
+        if self.outbox.is_empty() || (how == Post::Feed && self.outbox.len() < READ_MAX) {
+            return Ok(());
+        }
+        self.outbox.drain(&mut *self.end, self.traits.gather, wait)
+    }
+
+    fn post_piece(&mut self, frame: &Frame<'_>, how: Post, wait: Wait) -> Result<Level, Error> {
+        if how == Post::Feed {
+            self.outbox.push(frame, 0);
+            return Ok(Level::Held);
+        }
+        let done = self.end.send(frame, wait)?;
+        if done < frame.size() {
+            self.outbox.push(frame, done);
+            return Ok(Level::Held);
+        }
+        Ok(Level::Queued)
+    }
+
+    /// A message in several pieces. Once the first is accepted the message is begun: what the time
+    /// doesn't allow is held.
+    fn post_pieces(
+        &mut self,
+        message: &Outgoing<'_>,
+        mut how: Post,
+        wait: Wait,
+    ) -> Result<Level, Error> {
+        let total = message.body.len() as u64;
+        let mut level = Level::Queued;
+        let mut offset = 0;
+        while offset < message.body.len() {
+            let room = self.traits.piece_size - self.head_size(true);
+            let body = &message.body[offset..message.body.len().min(offset + room)];
+            let mut head = [0; HEADER_MAX * 2];
+            let part = Part { total, offset: offset as u64 };
+            let size = self.head(&mut head, &Outgoing { body, ..*message }, Some(part));
+            let mut frame = piece(&head[..size], body, message);
+            frame.more = offset + body.len() < message.body.len();
+            if offset > 0 {
+                frame.descriptors = &[];
+            }
+            match self.post_piece(&frame, how, wait) {
+                Ok(done) => level = done,
+                Err(error) if offset > 0 && only_time(&error) => {
+                    self.outbox.push(&frame, 0);
+                    level = Level::Held;
+                }
+                Err(error) => return Err(error),
+            }
+            if level == Level::Held {
+                how = Post::Feed;
+            }
+            self.introduced = true;
+            offset += body.len();
+        }
+        Ok(level)
+    }
+
+    /// Writes the envelope of a piece, with the introduction before it where one is due.
+    fn head(&self, buffer: &mut [u8], message: &Outgoing<'_>, part: Option<Part>) -> usize {
+        if self.options.is_raw() {
+            return 0;
+        }
+        let mut size = 0;
+        if self.introduces_now() {
+            let hello = Header {
+                kind: PieceKind::Hello,
+                speaker: Some(self.speaker),
+                ..Header::message(0)
+            };
+            size = hello.encode(buffer);
+        }
+        let header = Header {
+            kind: PieceKind::Message,
+            descriptors: if part.is_none_or(|part| part.offset == 0) {
+                message.descriptors.len() as u8
+            } else {
+                0
+            },
+            priority: message.priority,
+            size: message.body.len() as u32,
+            speaker: (!self.traits.introduces).then_some(self.speaker),
+            part,
+            call: None,
+            body_check: self.options.check.then(|| body_check(message.body)),
+        };
+        size + header.encode(&mut buffer[size..])
+    }
+
+    /// Refuses what this channel cannot carry, before anything is sent.
+    fn check(&self, message: &Outgoing<'_>) -> Result<(), Error> {
+        let size = message.body.len();
+        let limit = self.message_size();
+        if size > limit {
+            let kind = Kind::TooLarge { size: size as u64, limit: limit as u64 };
+            return Err(Error::new(kind, "").with_hint(self.way_out(size)));
+        }
+        if message.priority > self.traits.priority_max {
+            let max = self.traits.priority_max;
+            let kind = Kind::Limit {
+                name: "priority",
+                value: u64::from(max),
+                raise_with: format!("use a priority from 0 to {max}"),
+            };
+            return Err(Error::new(
+                kind,
+                format!("priority {} is above the highest, {max}", message.priority),
+            ));
+        }
+        let capabilities = &self.mechanism.capabilities;
+        if self.options.is_raw() {
+            if message.priority > 0 && matches!(capabilities.priorities, Priorities::Window(_)) {
+                return Err(refuse("raw bytes carry no priority here"));
+            }
+            if size == 0 && capabilities.raw_boundaries && !capabilities.raw_empty {
+                return Err(refuse("an empty raw message reads as the end of the connection here"));
+            }
+        }
+        if message.message_type.is_some() && !self.options.is_raw() {
+            return Err(refuse("only raw System V messages have a type"));
+        }
+        if !message.descriptors.is_empty() && !capabilities.descriptors {
+            return Err(refuse("descriptors don't travel over this mechanism"));
+        }
+        Ok(())
+    }
+
+    /// What to do about a message that is too large.
+    fn way_out(&self, size: usize) -> String {
+        if self.traits.pieces && !self.options.is_raw() {
+            format!(
+                "send it in several messages (--lines), raw (--raw), or allow it at both ends \
+                 (--message-size {size})"
+            )
+        } else if self.mechanism.settings.contains(&"message-size") {
+            let need = size + if self.options.is_raw() { 0 } else { self.head_size(false) };
+            format!("make the channel anew with a message size of {need}, or send less at once")
+        } else {
+            "send less at once, or use a mechanism that cuts messages up, such as unix:".to_owned()
+        }
+    }
+
+    /// Adds what only the sender knows to an error of the end.
+    #[cold]
+    fn explain(&self, error: Error, message: &Outgoing<'_>) -> Error {
+        let error = if error.errno() == Some(rustix::io::Errno::MSGSIZE.raw_os_error()) {
+            let limit = self.traits.piece_size as u64;
+            let size = message.body.len() as u64;
+            error
+                .as_kind(Kind::TooLarge { size, limit: limit.min(size.saturating_sub(1)) })
+                .with_hint(self.way_out(message.body.len()))
+        } else {
+            error
+        };
+        error.on("send to", &self.address)
+    }
+}
+
+impl Drop for Sender {
+    fn drop(&mut self) {
+        if !self.outbox.is_empty() {
+            // What is held is sent as far as that goes without waiting; `close` waits and says more.
+            let _ = self.outbox.drain(&mut *self.end, self.traits.gather, Wait::Not);
+        }
+    }
+}
+
+/// Whether a message is to be sent now, or with others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Post {
+    Send,
+    Feed,
+}
+
+fn piece<'a>(head: &'a [u8], body: &'a [u8], message: &Outgoing<'a>) -> Frame<'a> {
+    Frame {
+        head,
+        body,
+        priority: message.priority,
+        message_type: message.message_type,
+        descriptors: message.descriptors,
+        ..Frame::default()
+    }
+}
+
+fn only_time(error: &Error) -> bool {
+    error.is(&Kind::Full) || error.is(&Kind::TimedOut)
+}
+
+fn refuse(detail: &'static str) -> Error {
+    Error::new(Kind::NotSupported, detail)
+}
+
+/// What stands in a sender whose end was given away.
+struct Gone;
+
+impl SendEnd for Gone {
+    fn send(&mut self, _frame: &Frame<'_>, _wait: Wait) -> Result<usize, Error> {
+        Err(Error::new(Kind::Disconnected, "this end was given away"))
+    }
+
+    fn pollable(&mut self) -> Result<crate::mechanism::Pollable<'_>, Error> {
+        Err(Error::new(Kind::Disconnected, "this end was given away"))
+    }
+}

@@ -1,0 +1,235 @@
+//! How long to wait, and the one place where EINTR, EAGAIN and the deadline meet.
+//!
+//! Every form of every call comes down to a [`Wait`]. All clocks are monotonic; nothing here reads
+//! the wall clock. Sources: poll(2), clock_gettime(2), signal(7) ("Interruption of system calls").
+
+use std::os::fd::BorrowedFd;
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+
+use crate::error::{Error, Kind};
+
+/// How long a call may wait.
+///
+/// ```
+/// use poste::{Kind, Wait};
+/// # fn main() -> Result<(), poste::Error> {
+/// let (_sender, mut receiver) = poste::local()?;
+/// assert_eq!(receiver.recv_wait(Wait::Not).unwrap_err().kind(), Kind::Empty);
+/// let soon = Wait::For(std::time::Duration::from_millis(1));
+/// assert_eq!(receiver.recv_wait(soon).unwrap_err().kind(), Kind::TimedOut);
+/// # Ok(()) }
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wait {
+    /// Not at all.
+    Not,
+    /// At most so long, counted from the call.
+    For(Duration),
+    /// Until this moment.
+    Until(Instant),
+    /// As long as it takes.
+    Forever,
+}
+
+/// How a call is to be made: so that the kernel waits in it, or so that it returns at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Call {
+    /// The plain blocking call.
+    Blocking,
+    /// A call that says EAGAIN instead of waiting.
+    Now,
+}
+
+/// Why a wait ended without the call having been made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Halt {
+    /// It would have had to wait longer than it may.
+    Later,
+    /// The system said no.
+    System(Errno),
+}
+
+impl Wait {
+    /// The same wait with its end fixed now, so that a call of several steps has one deadline.
+    #[must_use]
+    pub fn begin(self) -> Wait {
+        match self {
+            Wait::For(time) if time.is_zero() => Wait::Not,
+            // A deadline beyond what the clock can say is no deadline.
+            Wait::For(time) => Instant::now().checked_add(time).map_or(Wait::Forever, Wait::Until),
+            other => other,
+        }
+    }
+
+    /// What is left: `None` is for ever, zero is over.
+    pub fn left(self) -> Option<Duration> {
+        match self.begin() {
+            Wait::Not | Wait::For(_) => Some(Duration::ZERO),
+            Wait::Until(end) => Some(end.saturating_duration_since(Instant::now())),
+            Wait::Forever => None,
+        }
+    }
+
+    /// Makes a system call on a descriptor, waiting for `events` as long as this wait allows.
+    ///
+    /// Waiting for ever is the plain blocking call; not waiting is one call that doesn't block; a
+    /// deadline polls first, then calls, so that it never blocks beyond it.
+    pub fn run<T>(
+        self,
+        descriptor: BorrowedFd<'_>,
+        events: PollFlags,
+        mut call: impl FnMut(Call) -> Result<T, Errno>,
+    ) -> Result<T, Halt> {
+        let (how, end) = match self.begin() {
+            Wait::Forever => (Call::Blocking, None),
+            Wait::Not | Wait::For(_) => (Call::Now, None),
+            Wait::Until(end) => (Call::Now, Some(end)),
+        };
+        loop {
+            if let Some(end) = end {
+                // A deadline that is over still tries once: what is there is not withheld.
+                poll_until(descriptor, events, Some(end))?;
+            }
+            match call(how) {
+                Ok(value) => return Ok(value),
+                Err(Errno::INTR) => {}
+                // A blocking call says EAGAIN only where somebody set O_NONBLOCK on a description
+                // that is shared with us: then waiting is ours to do.
+                Err(Errno::AGAIN) if how == Call::Blocking => {
+                    poll_until(descriptor, events, None)?;
+                }
+                Err(Errno::AGAIN) => match end {
+                    Some(end) if Instant::now() < end => {}
+                    _ => return Err(Halt::Later),
+                },
+                Err(errno) => return Err(Halt::System(errno)),
+            }
+        }
+    }
+
+    /// Makes a call again and again where the kernel has no descriptor to wait on, with pauses.
+    pub fn retry<T>(
+        self,
+        pause: Duration,
+        mut call: impl FnMut() -> Result<T, Errno>,
+    ) -> Result<T, Halt> {
+        let wait = self.begin();
+        loop {
+            match call() {
+                Ok(value) => return Ok(value),
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => match wait.left() {
+                    Some(left) if left.is_zero() => return Err(Halt::Later),
+                    left => std::thread::sleep(left.map_or(pause, |left| left.min(pause))),
+                },
+                Err(errno) => return Err(Halt::System(errno)),
+            }
+        }
+    }
+
+    /// Waits until a descriptor shows one of `events`: whether it did within this wait.
+    pub fn until_ready(self, descriptor: BorrowedFd<'_>, events: PollFlags) -> Result<bool, Halt> {
+        match self.begin() {
+            Wait::Forever => poll_until(descriptor, events, None),
+            Wait::Until(end) => poll_until(descriptor, events, Some(end)),
+            Wait::Not | Wait::For(_) => poll_until(descriptor, events, Some(Instant::now())),
+        }
+    }
+}
+
+/// Polls one descriptor; an end in the past looks once. Says whether it is ready.
+fn poll_until(
+    descriptor: BorrowedFd<'_>,
+    events: PollFlags,
+    end: Option<Instant>,
+) -> Result<bool, Halt> {
+    loop {
+        let left = end.map(|end| timespec(end.saturating_duration_since(Instant::now())));
+        match poll(&mut [PollFd::from_borrowed_fd(descriptor, events)], left.as_ref()) {
+            Ok(count) => return Ok(count > 0),
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(Halt::System(errno)),
+        }
+    }
+}
+
+/// A duration as the kernel takes it; what is too long for it is its longest.
+pub(crate) fn timespec(time: Duration) -> Timespec {
+    Timespec {
+        tv_sec: i64::try_from(time.as_secs()).unwrap_or(i64::MAX),
+        tv_nsec: i64::from(time.subsec_nanos()),
+    }
+}
+
+impl Halt {
+    /// The error of a sender that could not send.
+    pub fn sending(self, wait: Wait) -> Error {
+        self.error(wait, Kind::Full)
+    }
+
+    /// The error of a receiver to which nothing came.
+    pub fn receiving(self, wait: Wait) -> Error {
+        self.error(wait, Kind::Empty)
+    }
+
+    fn error(self, wait: Wait, at_once: Kind) -> Error {
+        match self {
+            Halt::Later if matches!(wait, Wait::Not) => Error::new(at_once, ""),
+            Halt::Later => Error::new(Kind::TimedOut, ""),
+            Halt::System(errno) => Error::system(errno, ""),
+        }
+    }
+}
+
+impl From<Errno> for Halt {
+    fn from(errno: Errno) -> Halt {
+        Halt::System(errno)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::fd::AsFd;
+
+    #[test]
+    fn the_longest_duration_is_for_ever() {
+        assert_eq!(Wait::For(Duration::MAX).begin(), Wait::Forever);
+        assert_eq!(Wait::For(Duration::ZERO).begin(), Wait::Not);
+        assert_eq!(Wait::Forever.left(), None);
+    }
+
+    #[test]
+    fn a_call_that_is_interrupted_is_made_again() {
+        let (reader, _writer) = rustix::pipe::pipe().unwrap();
+        let mut left = 3;
+        let done = Wait::Forever.run(reader.as_fd(), PollFlags::IN, |_| {
+            left -= 1;
+            if left == 0 { Ok(7) } else { Err(Errno::INTR) }
+        });
+        assert_eq!(done, Ok(7));
+    }
+
+    #[test]
+    fn a_deadline_ends_the_wait() {
+        let (reader, _writer) = rustix::pipe::pipe().unwrap();
+        let time = Duration::from_millis(20);
+        let start = Instant::now();
+        let done = Wait::For(time).run(reader.as_fd(), PollFlags::IN, |how| {
+            assert_eq!(how, Call::Now);
+            Err::<(), _>(Errno::AGAIN)
+        });
+        assert_eq!(done, Err(Halt::Later));
+        assert!(start.elapsed() >= time);
+    }
+
+    #[test]
+    fn a_deadline_in_the_past_tries_once() {
+        let (reader, _writer) = rustix::pipe::pipe().unwrap();
+        let end = Instant::now();
+        assert_eq!(Wait::Until(end).run(reader.as_fd(), PollFlags::IN, |_| Ok(1)), Ok(1));
+    }
+}
