@@ -4,6 +4,8 @@
 //! names the invariant and who keeps it. Signatures are the proof: descriptors are borrowed or
 //! owned, buffers are slices, and nothing that a peer writes is trusted.
 
+pub mod descriptor;
+pub mod lock;
 pub mod packets;
 pub mod pipe;
 

@@ -1,5 +1,7 @@
 //! Every limit of the library, in one place, with its reason. Sizes are bytes.
 
+use std::time::Duration;
+
 /// The largest message unless asked otherwise: a sender's mistake must not fill a receiver's memory.
 pub const MESSAGE_MAX: usize = 16 << 20;
 
@@ -50,6 +52,12 @@ pub const RAW_PACKET_MAX: usize = 8 << 20;
 
 /// How many events one `epoll_wait` takes.
 pub const EVENTS_AT_ONCE: usize = 64;
+
+/// How long opening goes on trying while a listener is there and has no room for one more.
+pub const BUSY_PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long a connection over a network may take to come about, unless asked otherwise.
+pub const CONNECT_PATIENCE: Duration = Duration::from_secs(10);
 
 /// How many connections wait to be accepted before the kernel refuses more; the kernel cuts it to
 /// `net.core.somaxconn`.

@@ -3,6 +3,7 @@
 //! Every form of every call comes down to a [`Wait`]. All clocks are monotonic; nothing here reads
 //! the wall clock. Sources: poll(2), clock_gettime(2), signal(7) ("Interruption of system calls").
 
+use std::mem::MaybeUninit;
 use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
 
@@ -10,6 +11,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
 use crate::error::{Error, Kind};
+use crate::limits::EVENTS_AT_ONCE;
 
 /// How long a call may wait.
 ///
@@ -125,6 +127,26 @@ impl Wait {
                     Some(left) if left.is_zero() => return Err(Halt::Later),
                     left => std::thread::sleep(left.map_or(pause, |left| left.min(pause))),
                 },
+                Err(errno) => return Err(Halt::System(errno)),
+            }
+        }
+    }
+
+    /// Takes events from an epoll descriptor, waiting for the first within this wait: what each
+    /// entry was registered with. There is at least one.
+    pub fn events(self, epoll: BorrowedFd<'_>, entries: &mut Vec<u64>) -> Result<(), Halt> {
+        let wait = self.begin();
+        let mut room = [MaybeUninit::uninit(); EVENTS_AT_ONCE];
+        loop {
+            let left = wait.left().map(timespec);
+            match rustix::event::epoll::wait(epoll, &mut room, left.as_ref()) {
+                Ok(([], _)) => return Err(Halt::Later),
+                Ok((events, _)) => {
+                    entries.clear();
+                    entries.extend(events.iter().map(|event| event.data.u64()));
+                    return Ok(());
+                }
+                Err(Errno::INTR) => {}
                 Err(errno) => return Err(Halt::System(errno)),
             }
         }

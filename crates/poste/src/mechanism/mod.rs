@@ -16,12 +16,25 @@ use crate::address::Address;
 use crate::capabilities::{Capabilities, Peers};
 use crate::credentials::Credentials;
 use crate::error::{Error, Kind};
+use crate::limits::{PIECE_MAX, PIPE_ATOMIC, PRIORITY_MAX, READ_MAX};
 use crate::options::Options;
 use crate::wait::Wait;
 
+pub mod fifo;
 pub mod inbox;
+pub mod inherited;
 pub mod link;
 pub mod local;
+pub mod merge;
+pub mod pair;
+pub mod path;
+pub mod pipe;
+pub mod socket;
+pub mod tcp;
+pub mod udp;
+pub mod unix_datagram;
+pub mod unix_packet;
+pub mod unix_stream;
 pub mod window;
 pub mod wire;
 
@@ -101,6 +114,35 @@ pub struct EndTraits {
     pub introduces: bool,
     /// Pieces of one sender arrive in order and none is lost.
     pub reliable: bool,
+}
+
+impl EndTraits {
+    /// A byte stream over a connection.
+    pub(crate) const STREAM: EndTraits = EndTraits {
+        piece_size: PIECE_MAX,
+        pieces: true,
+        gather: READ_MAX,
+        message_size: None,
+        capacity: None,
+        priority_max: PRIORITY_MAX,
+        introduces: true,
+        reliable: true,
+    };
+
+    /// A byte stream that several may write: what is not torn apart is a write of PIPE_BUF bytes.
+    pub(crate) const PIPE: EndTraits = EndTraits {
+        piece_size: PIPE_ATOMIC,
+        gather: PIPE_ATOMIC,
+        introduces: false,
+        ..EndTraits::STREAM
+    };
+
+    /// Packets over a connection.
+    pub(crate) const PACKET: EndTraits = EndTraits { gather: 0, ..EndTraits::STREAM };
+
+    /// Packets without a connection.
+    pub(crate) const DATAGRAM: EndTraits =
+        EndTraits { gather: 0, introduces: false, ..EndTraits::STREAM };
 }
 
 /// One piece on its way out.
