@@ -34,7 +34,6 @@ fn set(descriptor: BorrowedFd<'_>, kind: i32) -> Result<(), Errno> {
         l_pid: 0,
     };
     // SAFETY: the lock is a valid structure that the kernel only reads, and the descriptor is borrowed.
-    let result =
-        unsafe { libc::fcntl(descriptor.as_raw_fd(), libc::F_OFD_SETLK, &raw const lock) };
+    let result = unsafe { libc::fcntl(descriptor.as_raw_fd(), libc::F_OFD_SETLK, &raw const lock) };
     if result == 0 { Ok(()) } else { Err(last_errno()) }
 }

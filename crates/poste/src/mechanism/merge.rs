@@ -410,9 +410,7 @@ impl SendEnd for Serve {
     fn pollable(&mut self) -> Result<Pollable<'_>, Error> {
         match &mut self.link {
             Some(link) => SendEnd::pollable(link),
-            None => {
-                Ok(Pollable { descriptor: self.listener.as_fd(), events: PollFlags::IN })
-            }
+            None => Ok(Pollable { descriptor: self.listener.as_fd(), events: PollFlags::IN }),
         }
     }
 

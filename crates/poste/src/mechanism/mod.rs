@@ -39,7 +39,18 @@ pub mod window;
 pub mod wire;
 
 /// Every mechanism of this machine, in the order in which they are shown.
-pub static ALL: &[&Mechanism] = &[&local::MECHANISM];
+pub static ALL: &[&Mechanism] = &[
+    &pipe::MECHANISM,
+    &pair::MECHANISM,
+    &inherited::MECHANISM,
+    &fifo::MECHANISM,
+    &unix_stream::MECHANISM,
+    &unix_packet::MECHANISM,
+    &unix_datagram::MECHANISM,
+    &tcp::MECHANISM,
+    &udp::MECHANISM,
+    &local::MECHANISM,
+];
 
 /// The mechanism of a scheme.
 #[must_use]

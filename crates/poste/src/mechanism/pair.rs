@@ -63,10 +63,7 @@ fn side(socket: OwnedFd, options: &Options) -> Result<Side, Error> {
     let address = Address::new(MECHANISM.scheme, "")?;
     let credentials = peer(&socket);
     let socket = Arc::new(socket);
-    let traits = EndTraits {
-        capacity: super::socket::send_buffer(&socket),
-        ..EndTraits::STREAM
-    };
+    let traits = EndTraits { capacity: super::socket::send_buffer(&socket), ..EndTraits::STREAM };
     let sending = Link::new(Arc::clone(&socket), Flow::Stream, options).half();
     let receiving = Link::new(socket, Flow::Stream, options).with_credentials(credentials);
     Ok((

@@ -88,9 +88,7 @@ pub(super) fn connect_patiently(
             Errno::AGAIN => {
                 patience.left().is_none_or(|left| !left.is_zero()) || Instant::now() < busy
             }
-            Errno::CONNREFUSED | Errno::NOENT => {
-                patience.left().is_none_or(|left| !left.is_zero())
-            }
+            Errno::CONNREFUSED | Errno::NOENT => patience.left().is_none_or(|left| !left.is_zero()),
             _ => false,
         };
         if !goes_on {
@@ -177,9 +175,9 @@ impl<'a> UnixPlace<'a> {
     /// descriptor, which must stay open for the call.
     fn resolve(&self) -> Result<(SocketAddrUnix, Option<OwnedFd>), Error> {
         let long = |errno| {
-            Error::system(errno, "the name is too long").as_kind(Kind::Invalid).with_hint(
-                "an abstract name has at most 107 bytes, a path's last part at most 80",
-            )
+            Error::system(errno, "the name is too long")
+                .as_kind(Kind::Invalid)
+                .with_hint("an abstract name has at most 107 bytes, a path's last part at most 80")
         };
         let path = match self {
             UnixPlace::Abstract(name) => {
@@ -293,11 +291,8 @@ pub(super) fn serving(
 ) -> Result<OpenedSender, Error> {
     listen(&listener, BACKLOG).map_err(|errno| Error::system(errno, ""))?;
     // The next receiver must learn who speaks as well: each piece says it.
-    let traits = EndTraits {
-        introduces: false,
-        capacity: send_buffer(&listener),
-        ..connected(flow)
-    };
+    let traits =
+        EndTraits { introduces: false, capacity: send_buffer(&listener), ..connected(flow) };
     let end = Serve::new(listener, flow, options, bound);
     Ok(Opened { end: Box::new(end), traits, address })
 }

@@ -8,7 +8,9 @@ use rustix::net::{AddressFamily, SocketType};
 
 use super::link::Link;
 use super::pipe::{OpenedReceiver, OpenedSender};
-use super::socket::{UnixPlace, listens, make_blocking, new, receive_buffer, send_buffer, set_buffers};
+use super::socket::{
+    UnixPlace, listens, make_blocking, new, receive_buffer, send_buffer, set_buffers,
+};
 use super::unix_stream::{made_by_listening, remove_socket};
 use super::wire::Flow;
 use super::{Arrival, EndTraits, Mechanism, Opened, Opening, Pollable, RecvEnd};
