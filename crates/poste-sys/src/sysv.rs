@@ -32,7 +32,8 @@ pub struct Status {
     pub uid: u32,
 }
 
-/// A message as the kernel takes it: a `long` that is its type, and its bytes right after.
+/// A message as the kernel takes it: a `long` that is its type, and its bytes right after. Linux' `long`
+/// is as wide as `isize` everywhere.
 ///
 /// ```text
 ///   words[0]        words[1..]
@@ -40,21 +41,23 @@ pub struct Status {
 /// ```
 #[derive(Debug)]
 pub struct Letter {
-    words: Vec<c_long>,
+    words: Vec<isize>,
     size: usize,
 }
+
+const _: () = assert!(size_of::<isize>() == size_of::<c_long>());
 
 impl Letter {
     /// Room for messages up to `room` bytes.
     #[must_use]
     pub fn new(room: usize) -> Letter {
-        Letter { words: vec![0; 1 + room.div_ceil(size_of::<c_long>())], size: 0 }
+        Letter { words: vec![0; 1 + room.div_ceil(size_of::<isize>())], size: 0 }
     }
 
     /// For how many bytes there is room.
     #[must_use]
     pub fn room(&self) -> usize {
-        (self.words.len() - 1) * size_of::<c_long>()
+        (self.words.len() - 1) * size_of::<isize>()
     }
 
     /// The message's type.
@@ -74,7 +77,7 @@ impl Letter {
     }
 
     /// Makes it a message of this type, of these parts one after the other; it grows as needed.
-    pub fn write(&mut self, message_type: c_long, parts: [&[u8]; 2]) {
+    pub fn write(&mut self, message_type: isize, parts: [&[u8]; 2]) {
         let size = parts[0].len() + parts[1].len();
         if size > self.room() {
             *self = Letter::new(size);
@@ -197,12 +200,12 @@ pub fn send(queue: Queue, letter: &Letter, wait: bool) -> Result<(), Errno> {
 /// `E2BIG` where the message is larger than the letter's room (it stays in the queue); `EAGAIN`
 /// where none is there (msgrcv says `ENOMSG`) and it may not wait; `EIDRM` or `EINVAL` where the
 /// queue is gone; `EINTR`; `EACCES`.
-pub fn receive(queue: Queue, letter: &mut Letter, wanted: c_long, wait: bool) -> Result<(), Errno> {
+pub fn receive(queue: Queue, letter: &mut Letter, wanted: isize, wait: bool) -> Result<(), Errno> {
     let flags = if wait { 0 } else { libc::IPC_NOWAIT };
     let room = letter.room();
     let pointer = letter.words.as_mut_ptr().cast();
     // SAFETY: the words are exclusively borrowed, and have room for the type and `room` bytes.
-    let taken = unsafe { libc::msgrcv(queue.0, pointer, room, wanted, flags) };
+    let taken = unsafe { libc::msgrcv(queue.0, pointer, room, wanted as c_long, flags) };
     match usize::try_from(taken) {
         Ok(size) => {
             letter.size = size;

@@ -15,6 +15,7 @@ use rustix::event::PollFlags;
 use crate::address::Address;
 use crate::capabilities::{Capabilities, Peers};
 use crate::credentials::Credentials;
+use crate::envelope::BLOCK;
 use crate::error::{Error, Kind};
 use crate::options::Options;
 use crate::wait::Wait;
@@ -22,11 +23,14 @@ use crate::wait::Wait;
 pub mod inbox;
 pub mod link;
 pub mod local;
+pub mod posix_queue;
+pub mod sysv_queue;
 pub mod window;
 pub mod wire;
 
 /// Every mechanism of this machine, in the order in which they are shown.
-pub static ALL: &[&Mechanism] = &[&local::MECHANISM];
+pub static ALL: &[&Mechanism] =
+    &[&posix_queue::MECHANISM, &sysv_queue::MECHANISM, &local::MECHANISM];
 
 /// The mechanism of a scheme.
 #[must_use]
@@ -352,4 +356,16 @@ pub(crate) fn resolve(
         }
     }
     Ok((mechanism, options))
+}
+
+/// Refuses an enveloped end whose pieces are too small for the envelope alone, where each piece is
+/// a whole message that names its sender itself.
+pub(crate) fn check_envelope_fits(piece_size: usize, options: &Options) -> Result<(), Error> {
+    let head = BLOCK * if options.check { 3 } else { 2 };
+    if options.is_raw() || piece_size >= head {
+        return Ok(());
+    }
+    let detail = format!("messages of {piece_size} bytes have no room for an envelope of {head}");
+    Err(Error::new(Kind::NotSupported, detail)
+        .with_hint("use it raw (--raw), or make it anew with larger messages"))
 }
