@@ -353,3 +353,242 @@ impl RecvEnd for Receiving {
 fn not_copied(error: std::io::Error) -> Error {
     Error::system(Errno::from_io_error(&error).unwrap_or(Errno::IO), "")
 }
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::wait::Halt;
+    use crate::{Outgoing, Receiver, Sender};
+    use rustix::process::{Rlimit, setrlimit};
+    use std::process::Command;
+    use std::time::{Duration, Instant};
+
+    /// An object of a test, taken away at its end.
+    pub(in super::super) struct Object(pub(in super::super) String);
+
+    impl Drop for Object {
+        fn drop(&mut self) {
+            let _ = crate::remove(&self.0);
+        }
+    }
+
+    fn object(name: &str) -> Object {
+        Object(format!("mq:/poste-test-{}-{name}", std::process::id()))
+    }
+
+    /// Whether the test is in a process of its own, with an IPC namespace and limits that only it
+    /// sees; else it is run there, where the machine allows that.
+    pub(in super::super) fn is_alone(test: &str) -> bool {
+        const MARK: &str = "POSTE_TEST_ALONE";
+        if std::env::var_os(MARK).is_some() {
+            return true;
+        }
+        if !Command::new("unshare").args(["-ri", "true"]).status().is_ok_and(|done| done.success())
+        {
+            eprintln!("skipped: unshare -ri doesn't work here");
+            return false;
+        }
+        let done = Command::new("unshare")
+            .arg("-ri")
+            .arg(std::env::current_exe().unwrap())
+            .args(["--exact", test, "--nocapture"])
+            .env(MARK, "1")
+            .output()
+            .unwrap();
+        let text = String::from_utf8_lossy(&done.stdout);
+        assert!(done.status.success(), "{text}{}", String::from_utf8_lossy(&done.stderr));
+        assert!(text.contains("1 passed"), "{test} is no test: {text}");
+        false
+    }
+
+    pub(in super::super) fn set(name: &str, value: u64) {
+        std::fs::write(format!("/proc/sys/{}", name.replace('.', "/")), value.to_string()).unwrap();
+    }
+
+    #[test]
+    fn a_name_has_one_slash_at_its_front() {
+        let name = |rest: &[u8]| name_of(&Address::new("mq", rest).unwrap());
+        assert_eq!(name(b"x").unwrap().as_bytes(), b"/x");
+        assert_eq!(name(b"/x").unwrap().as_bytes(), b"/x");
+        assert!(name(&[b'x'; 255]).is_ok());
+        for wrong in [&b""[..], b"/", b"//x", b"/a/b", b"a/", b".", b"/..", b"a\0", &[b'x'; 256]] {
+            let error = name(wrong).unwrap_err();
+            assert_eq!(error.kind(), Kind::Invalid, "{wrong:?}");
+            assert!(!error.hint().is_empty());
+        }
+        let longest = Object(format!("mq:{:x>255}", std::process::id()));
+        crate::create(&longest.0, &Options::new()).unwrap();
+    }
+
+    #[test]
+    fn the_highest_priority_comes_first_and_one_priority_in_order() {
+        let name = object("priority");
+        let mut receiver = Receiver::create(&name.0).unwrap();
+        let mut sender = Sender::open(name.0.replace("mq:/", "mq:")).unwrap();
+        assert_eq!(sender.address().to_string(), name.0);
+        for (body, priority) in [("c", 0), ("a", 32_767), ("d", 0), ("b", 31)] {
+            sender.send(Outgoing::from(body).priority(priority)).unwrap();
+        }
+        for (body, priority) in [("a", 32_767), ("b", 31), ("c", 0), ("d", 0)] {
+            let message = receiver.try_recv().unwrap();
+            assert_eq!((message.text().unwrap(), message.priority()), (body, priority));
+        }
+        let over = sender.send(Outgoing::from("").priority(32_768)).unwrap_err();
+        assert!(matches!(over.kind(), Kind::Limit { name: "priority", value: 32_767, .. }));
+    }
+
+    #[test]
+    fn sizes_from_nothing_to_the_limit_pass_and_one_more_is_refused() {
+        for (options, limit) in [(Options::new(), 8192 - 32), (Options::new().raw(), 8192)] {
+            let name = object("size");
+            let mut receiver = Receiver::open_with(&name.0, &options.clone().create()).unwrap();
+            let mut sender = Sender::open_with(&name.0, &options).unwrap();
+            assert_eq!(sender.facts().message_size, limit);
+            for size in [0, 1, limit] {
+                sender.try_send(&vec![7; size][..]).unwrap();
+                assert_eq!(receiver.try_recv().unwrap().len(), size);
+            }
+            let error = sender.try_send(&vec![7; limit + 1][..]).unwrap_err();
+            let (size, limit) = (limit as u64 + 1, limit as u64);
+            assert_eq!(error.kind(), Kind::TooLarge { size, limit });
+            assert!(error.hint().contains("message size"), "{}", error.hint());
+        }
+    }
+
+    #[test]
+    fn full_empty_and_a_time_that_is_over_are_told_apart() {
+        let name = object("full");
+        let options = Options::new().capacity(2).message_size(64);
+        let mut receiver = Receiver::open_with(&name.0, &options.clone().create()).unwrap();
+        let mut sender = Sender::open_with(&name.0, &options).unwrap();
+        assert_eq!(sender.facts().capacity, Some(2));
+        assert_eq!(receiver.try_recv().unwrap_err().kind(), Kind::Empty);
+        sender.send("1").unwrap();
+        sender.send("2").unwrap();
+        assert_eq!(sender.try_send("3").unwrap_err().kind(), Kind::Full);
+        let (start, time) = (Instant::now(), Duration::from_millis(30));
+        assert_eq!(sender.send_timeout("3", time).unwrap_err().kind(), Kind::TimedOut);
+        assert!(start.elapsed() >= time);
+
+        let blocked = std::thread::spawn(move || sender.send("3").map(|_| sender));
+        for body in ["1", "2", "3"] {
+            assert_eq!(receiver.recv().unwrap().text().unwrap(), body);
+        }
+        let sender = blocked.join().unwrap().unwrap();
+        assert_eq!(receiver.recv_timeout(time).unwrap_err().kind(), Kind::TimedOut);
+        let readable = |receiver: &mut Receiver| {
+            Wait::Not.until_ready(receiver.pollable().unwrap(), PollFlags::IN)
+        };
+        assert_eq!(readable(&mut receiver), Ok::<_, Halt>(false));
+        sender.try_clone().unwrap().send("4").unwrap();
+        assert_eq!(readable(&mut receiver), Ok(true));
+    }
+
+    #[test]
+    fn what_is_there_is_used_as_it_is_or_refused() {
+        let name = object("there");
+        assert_eq!(Sender::open(&name.0).unwrap_err().kind(), Kind::NotFound);
+        let options = Options::new().capacity(3).message_size(100).mode(0o622);
+        crate::create(&name.0, &options).unwrap();
+        Receiver::open_with(&name.0, &options.clone().create()).unwrap();
+        let mut sender = Sender::open_with(&name.0, &Options::new().create()).unwrap();
+        assert_eq!((sender.facts().capacity, sender.facts().piece_size), (Some(3), 100));
+        for (other, words) in [
+            (Options::new().capacity(4), "a capacity of 3 messages, not 4"),
+            (Options::new().message_size(99), "messages of 100 bytes, not 99"),
+            (Options::new().mode(0o600), "the mode 0622, not 0600"),
+        ] {
+            let error = Receiver::open_with(&name.0, &other.create()).unwrap_err();
+            assert_eq!(error.kind(), Kind::Mismatch);
+            assert!(error.to_string().contains(words), "{error}");
+        }
+        let error = crate::create(&name.0, &options).unwrap_err();
+        let owner = format!("a queue of user {}", rustix::process::getuid().as_raw());
+        assert_eq!(error.kind(), Kind::NameInUse { owner: Some(owner) });
+        assert!(error.hint().contains("poste remove"), "{}", error.hint());
+
+        // Without a name it goes on for those who have it.
+        let mut receiver = Receiver::open(&name.0).unwrap();
+        crate::remove(&name.0).unwrap();
+        assert_eq!(crate::remove(&name.0).unwrap_err().kind(), Kind::NotFound);
+        sender.send("still there").unwrap();
+        assert_eq!(receiver.recv().unwrap().text().unwrap(), "still there");
+    }
+
+    #[test]
+    fn an_envelope_that_does_not_fit_is_refused_before_a_queue_is_made() {
+        let name = object("tiny");
+        let options = Options::new().message_size(31).create();
+        assert_eq!(Sender::open_with(&name.0, &options).unwrap_err().kind(), Kind::NotSupported);
+        assert_eq!(Sender::open(&name.0).unwrap_err().kind(), Kind::NotFound);
+        crate::create(&name.0, &options).unwrap();
+        assert_eq!(Receiver::open(&name.0).unwrap_err().kind(), Kind::NotSupported);
+        Receiver::open_with(&name.0, &options.raw()).unwrap();
+    }
+
+    #[test]
+    fn many_makers_at_once_get_one_queue() {
+        let name = object("race");
+        let options = Options::new().capacity(4).message_size(64).mode(0o666).create();
+        for _ in 0..50 {
+            std::thread::scope(|scope| {
+                let all: Vec<_> =
+                    (0..4).map(|_| scope.spawn(|| Sender::open_with(&name.0, &options))).collect();
+                let mut senders: Vec<_> =
+                    all.into_iter().map(|one| one.join().unwrap().unwrap()).collect();
+                for sender in &mut senders {
+                    sender.try_send("x").unwrap();
+                }
+                assert_eq!(senders[0].try_send("x").unwrap_err().kind(), Kind::Full);
+            });
+            crate::remove(&name.0).unwrap();
+        }
+    }
+
+    #[test]
+    fn each_limit_is_named() {
+        if !is_alone("mechanism::posix_queue::tests::each_limit_is_named") {
+            return;
+        }
+        let name = object("limit");
+        let limit = |options: &Options| match crate::create(&name.0, options).unwrap_err().kind() {
+            Kind::Limit { name, value, raise_with } => (name, value, raise_with),
+            other => panic!("{other:?}"),
+        };
+        let what = |text: &str| text.to_owned();
+
+        set("fs.mqueue.msg_max", 4);
+        set("fs.mqueue.msgsize_max", 1024);
+        let raise = what("sysctl -w fs.mqueue.msg_max=5");
+        assert_eq!(limit(&Options::new().capacity(5)), ("fs.mqueue.msg_max", 4, raise));
+        let raise = what("sysctl -w fs.mqueue.msgsize_max=1025");
+        let size = Options::new().message_size(1025);
+        assert_eq!(limit(&size), ("fs.mqueue.msgsize_max", 1024, raise));
+        let sender = Sender::create(&name.0).unwrap();
+        assert_eq!((sender.facts().capacity, sender.facts().piece_size), (Some(4), 1024));
+        crate::remove(&name.0).unwrap();
+
+        set("fs.mqueue.queues_max", 0);
+        assert_eq!(limit(&Options::new()).0, "fs.mqueue.queues_max");
+        set("fs.mqueue.queues_max", 256);
+
+        let few = |resource, current| {
+            setrlimit(
+                resource,
+                Rlimit { current: Some(current), maximum: getrlimit(resource).maximum },
+            )
+        };
+        let before = getrlimit(Resource::Msgqueue).current.unwrap();
+        few(Resource::Msgqueue, 1000).unwrap();
+        let raise = what("ulimit -q unlimited");
+        assert_eq!(limit(&Options::new()), ("RLIMIT_MSGQUEUE", 1000, raise));
+        few(Resource::Msgqueue, before).unwrap();
+        crate::create(&name.0, &Options::new()).unwrap();
+        crate::remove(&name.0).unwrap();
+
+        few(Resource::Nofile, 3).unwrap();
+        let error = crate::create(&name.0, &Options::new()).unwrap_err();
+        few(Resource::Nofile, 1024).unwrap();
+        assert!(matches!(error.kind(), Kind::Limit { name: "RLIMIT_NOFILE", value: 3, .. }));
+    }
+}

@@ -425,3 +425,240 @@ fn not_pollable() -> Error {
     Error::new(Kind::NotSupported, "a System V queue has no descriptor to poll")
         .with_hint("wait for it with a time, or use a mechanism that has one, such as mq:")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::posix_queue::tests::{Object, is_alone, set};
+    use super::*;
+    use crate::options::Options;
+    use crate::{Outgoing, Receiver, Sender};
+    use rustix::time::{ClockId, clock_gettime};
+    use std::time::{Duration, Instant};
+
+    /// A key that no other test and no other process has, with high probability.
+    fn object(number: u32) -> Object {
+        Object(format!("sysv:{:#x}", 0x5000_0000 | number << 22 | std::process::id() & 0x3f_ffff))
+    }
+
+    #[test]
+    fn a_key_is_a_number_or_a_file_that_is_there() {
+        let key = |rest: &str| key_of(&Address::new("sysv", rest).unwrap());
+        assert_eq!(key("1234").unwrap(), 1234);
+        assert_eq!(key("0x4d2").unwrap(), 1234);
+        assert_eq!(key("0XFFFFFFFF").unwrap(), -1);
+        let file = std::env::current_exe().unwrap();
+        let file = file.to_str().unwrap();
+        assert_eq!(key(file).unwrap(), key(&format!("{file}#1")).unwrap());
+        assert_eq!(key(&format!("{file}#255")).unwrap() >> 24, -1);
+        for wrong in ["", "0", "0x0", "4294967296", "12ab", "0x", "0x+1", "-1#x", "/#0", "/#256"] {
+            let error = key(wrong).unwrap_err();
+            assert_eq!(error.kind(), Kind::Invalid, "{wrong}");
+            assert!(error.hint().contains("sysv:0x4d2"));
+        }
+        assert_eq!(key("/no/such/file").unwrap_err().kind(), Kind::NotFound);
+    }
+
+    #[test]
+    fn the_highest_priority_comes_first_and_one_priority_in_order() {
+        let name = object(1);
+        let mut receiver = Receiver::create(&name.0).unwrap();
+        let mut sender = Sender::open(&name.0).unwrap();
+        assert_eq!(sender.address().to_string(), name.0);
+        for (body, priority) in [("c", 0), ("b", 9), ("d", 0), ("a", 31)] {
+            sender.send(Outgoing::from(body).priority(priority)).unwrap();
+        }
+        for (body, priority) in [("a", 31), ("b", 9), ("c", 0), ("d", 0)] {
+            let message = receiver.try_recv().unwrap();
+            assert_eq!((message.text().unwrap(), message.priority()), (body, priority));
+            assert_eq!(message.message_type(), None);
+        }
+        let over = sender.send(Outgoing::from("").priority(32)).unwrap_err();
+        assert!(matches!(over.kind(), Kind::Limit { name: "priority", value: 31, .. }));
+    }
+
+    #[test]
+    fn a_raw_message_has_a_type_and_the_order_of_the_queue() {
+        let name = object(2);
+        let raw = Options::new().raw();
+        let mut sender = Sender::open_with(&name.0, &raw.clone().create()).unwrap();
+        let mut any = Receiver::open_with(&name.0, &raw).unwrap();
+        let mut lowest = Receiver::open_with(&name.0, &raw.clone().message_type(-5)).unwrap();
+        sender.send(Outgoing::from("first").priority(4)).unwrap();
+        sender.send(Outgoing::from("second").message_type(40_000)).unwrap();
+        sender.send(Outgoing::from("third").message_type(2)).unwrap();
+        let mut typed = Sender::open_with(format!("{}?type=7", name.0), &raw).unwrap();
+        typed.send("").unwrap();
+        assert_eq!(lowest.try_recv().unwrap().text().unwrap(), "third");
+        let mut next = |body: &str, message_type, priority| {
+            let message = any.try_recv().unwrap();
+            assert_eq!(message.text().unwrap(), body);
+            assert_eq!(
+                (message.message_type(), message.priority()),
+                (Some(message_type), priority)
+            );
+        };
+        next("first", 5, 4);
+        // An enveloped receiver leaves it alone.
+        let mut enveloped = Receiver::open(&name.0).unwrap();
+        next("second", 40_000, 0);
+        next("", 7, 6);
+        sender.send(Outgoing::from("not for you").message_type(32_769)).unwrap();
+        assert_eq!(enveloped.try_recv().unwrap_err().kind(), Kind::Empty);
+
+        let wrong = sender.send(Outgoing::from("x").message_type(0)).unwrap_err();
+        assert_eq!(wrong.kind(), Kind::Invalid);
+        let wrong = Sender::open_with(&name.0, &raw.message_type(-1)).unwrap_err();
+        assert_eq!(wrong.kind(), Kind::Invalid);
+        let wrong = Receiver::open_with(&name.0, &Options::new().message_type(1)).unwrap_err();
+        assert_eq!(wrong.kind(), Kind::NotSupported);
+    }
+
+    #[test]
+    fn sizes_from_nothing_to_the_limit_pass_and_one_more_is_refused() {
+        let max = message_max();
+        for (options, limit) in [(Options::new(), max - 32), (Options::new().raw(), max)] {
+            let name = object(3);
+            let mut receiver = Receiver::open_with(&name.0, &options.clone().create()).unwrap();
+            let mut sender = Sender::open_with(&name.0, &options).unwrap();
+            assert_eq!(sender.facts().message_size, limit);
+            for size in [0, 1, limit] {
+                sender.try_send(&vec![7; size][..]).unwrap();
+                assert_eq!(receiver.try_recv().unwrap().len(), size);
+            }
+            let error = sender.try_send(&vec![7; limit + 1][..]).unwrap_err();
+            let (size, limit) = (limit as u64 + 1, limit as u64);
+            assert_eq!(error.kind(), Kind::TooLarge { size, limit });
+            assert!(!error.hint().is_empty());
+        }
+    }
+
+    #[test]
+    fn a_letter_that_is_too_small_grows() {
+        let name = object(4);
+        let queue =
+            sysv::create(key_of(&Address::parse(&name.0).unwrap()).unwrap(), 0o600).unwrap();
+        let mut letter = Letter::new(0);
+        letter.write(1, [b"longer than ", b"a letter of one word"]);
+        sysv::send(queue, &letter, false).unwrap();
+        let address = Address::parse(&name.0).unwrap();
+        let mut end = Receiving { queue, letter: Letter::new(8), wanted: 0, is_raw: true, address };
+        let mut arrival = Arrival::default();
+        end.recv(&mut arrival, Wait::Not).unwrap();
+        assert_eq!(end.bytes(&arrival), letter.bytes());
+    }
+
+    #[test]
+    fn full_empty_and_a_time_that_is_over_are_told_apart() {
+        let name = object(5);
+        let options = Options::new().capacity(80);
+        let mut receiver = Receiver::open_with(&name.0, &options.clone().create()).unwrap();
+        let mut sender = Sender::open_with(&name.0, &options).unwrap();
+        assert_eq!(sender.facts().capacity, Some(80));
+        assert_eq!(sender.facts().message_size, 80 - 32);
+        assert_eq!(receiver.try_recv().unwrap_err().kind(), Kind::Empty);
+        sender.send("1").unwrap();
+        sender.send("2").unwrap();
+        assert_eq!(sender.try_send("3").unwrap_err().kind(), Kind::Full);
+        let (start, time) = (Instant::now(), Duration::from_millis(30));
+        assert_eq!(sender.send_timeout("3", time).unwrap_err().kind(), Kind::TimedOut);
+        assert!(start.elapsed() >= time);
+
+        let blocked = std::thread::spawn(move || sender.send("3").map(|_| sender));
+        for body in ["1", "2", "3"] {
+            assert_eq!(receiver.recv().unwrap().text().unwrap(), body);
+        }
+        let sender = blocked.join().unwrap().unwrap();
+        assert_eq!(receiver.recv_timeout(time).unwrap_err().kind(), Kind::TimedOut);
+        let later = std::thread::spawn(move || {
+            std::thread::sleep(time);
+            sender.try_clone().unwrap().send("4")
+        });
+        assert_eq!(receiver.recv_timeout(time * 100).unwrap().text().unwrap(), "4");
+        later.join().unwrap().unwrap();
+        assert_eq!(receiver.pollable().unwrap_err().kind(), Kind::NotSupported);
+    }
+
+    #[test]
+    fn a_timed_wait_costs_under_one_percent_of_a_processor() {
+        let name = object(6);
+        let mut receiver = Receiver::create(&name.0).unwrap();
+        let spent = || {
+            let time = clock_gettime(ClockId::ThreadCPUTime);
+            Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+        };
+        let (before, time) = (spent(), Duration::from_secs(1));
+        assert_eq!(receiver.recv_timeout(time).unwrap_err().kind(), Kind::TimedOut);
+        let cost = spent() - before;
+        eprintln!("waiting for {time:?} cost {cost:?}");
+        assert!(cost < time / 100, "{cost:?}");
+    }
+
+    #[test]
+    fn what_is_there_is_used_as_it_is_or_refused() {
+        let name = object(7);
+        assert_eq!(Sender::open(&name.0).unwrap_err().kind(), Kind::NotFound);
+        let options = Options::new().capacity(300).mode(0o622);
+        crate::create(&name.0, &options).unwrap();
+        Receiver::open_with(&name.0, &options.clone().create()).unwrap();
+        let sender = Sender::open_with(&name.0, &Options::new().create()).unwrap();
+        assert_eq!(sender.facts().capacity, Some(300));
+        for (other, words) in [
+            (Options::new().capacity(4), "a capacity of 300 bytes, not 4"),
+            (Options::new().mode(0o600), "the mode 0622, not 0600"),
+        ] {
+            let error = Receiver::open_with(&name.0, &other.create()).unwrap_err();
+            assert_eq!(error.kind(), Kind::Mismatch);
+            assert!(error.to_string().contains(words), "{error}");
+        }
+        let error = crate::create(&name.0, &options).unwrap_err();
+        let owner = format!("a queue of user {}", rustix::process::getuid().as_raw());
+        assert_eq!(error.kind(), Kind::NameInUse { owner: Some(owner) });
+        assert!(error.hint().contains("poste remove"), "{}", error.hint());
+        crate::remove(&name.0).unwrap();
+        assert_eq!(crate::remove(&name.0).unwrap_err().kind(), Kind::NotFound);
+        let nothing = crate::create(&name.0, &Options::new().capacity(0)).unwrap_err();
+        assert_eq!(nothing.kind(), Kind::Invalid);
+    }
+
+    #[test]
+    fn who_waits_on_a_queue_that_is_removed_learns_it() {
+        for wait in [Wait::Forever, Wait::For(Duration::from_secs(60))] {
+            let name = object(8);
+            let mut receiver = Receiver::create(&name.0).unwrap();
+            let mut sender = Sender::open(&name.0).unwrap();
+            let blocked =
+                std::thread::spawn(move || receiver.recv_wait(wait).map(drop).unwrap_err());
+            std::thread::sleep(Duration::from_millis(20));
+            crate::remove(&name.0).unwrap();
+            let error = blocked.join().unwrap();
+            assert_eq!(error.kind(), Kind::Removed);
+            assert!(error.hint().contains(&format!("poste create {}", name.0)), "{error:?}");
+            assert_eq!(sender.send("nobody").unwrap_err().kind(), Kind::Removed);
+        }
+    }
+
+    #[test]
+    fn each_limit_is_named() {
+        if !is_alone("mechanism::sysv_queue::tests::each_limit_is_named") {
+            return;
+        }
+        let (one, two) = (object(9), object(10));
+        let limit = |options: &Options| match crate::create(&two.0, options).unwrap_err().kind() {
+            Kind::Limit { name, value, raise_with } => (name, value, raise_with),
+            other => panic!("{other:?}"),
+        };
+        let mut sender = Sender::create(&one.0).unwrap();
+        set("kernel.msgmni", 1);
+        let raise = "sysctl -w kernel.msgmni=2".to_owned();
+        assert_eq!(limit(&Options::new()), ("kernel.msgmni", 1, raise));
+        set("kernel.msgmni", 100);
+        let raise = "sysctl -w kernel.msgmnb=16385".to_owned();
+        assert_eq!(limit(&Options::new().capacity(16_385)), ("kernel.msgmnb", 16_384, raise));
+        // What could not be made as asked for is not left behind.
+        assert_eq!(Sender::open(&two.0).unwrap_err().kind(), Kind::NotFound);
+        // Lowered under a sender's feet, the limit still tells itself from a queue that is gone.
+        set("kernel.msgmax", 100);
+        let error = sender.send(&[0; 101]).unwrap_err();
+        assert!(matches!(error.kind(), Kind::TooLarge { limit: 100, .. }), "{error:?}");
+    }
+}
