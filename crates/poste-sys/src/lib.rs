@@ -6,8 +6,11 @@
 
 pub mod descriptor;
 pub mod lock;
+pub mod mqueue;
 pub mod packets;
 pub mod pipe;
+pub mod sysctl;
+pub mod sysv;
 
 /// The last error of the calling thread, as rustix says it.
 fn last_errno() -> rustix::io::Errno {

@@ -71,3 +71,31 @@ pub const DESCRIPTORS_MAX: usize = 253;
 
 /// How many messages a channel inside one process holds unless asked otherwise.
 pub const LOCAL_CAPACITY: usize = 1024;
+
+/// How many messages a POSIX queue holds unless asked otherwise: what every machine allows (the
+/// kernel's default of `fs.mqueue.msg_max`); less where this machine allows less.
+pub const QUEUE_CAPACITY: usize = 10;
+
+/// The largest message of a POSIX queue, envelope included, unless asked otherwise: the kernel's
+/// default of `fs.mqueue.msgsize_max`; less where this machine allows less.
+pub const QUEUE_MESSAGE_SIZE: usize = 8 << 10;
+
+/// How often an end tries to open, and then to make, a queue that others make and remove meanwhile.
+pub const QUEUE_TRIES: usize = 100;
+
+/// What a receiver of a System V queue first has room for; it grows when a larger message comes.
+pub const LETTER_FIRST: usize = 64 << 10;
+
+/// The first pause of a timed wait where the kernel has nothing to wait on; each is twice as long
+/// as the one before.
+pub const PAUSE_MIN: Duration = Duration::from_micros(50);
+
+/// The longest such pause.
+pub const PAUSE_MAX: Duration = Duration::from_millis(2);
+
+/// How late such a wait may notice something: the longest pause, and what a loaded machine adds.
+pub const PAUSE_DELAY: Duration = Duration::from_millis(3);
+
+/// How often what is there is compared with what was asked for, with a pause between: its maker may
+/// be between making it and giving it its mode and capacity.
+pub const QUEUE_LOOKS: usize = 3;

@@ -438,7 +438,7 @@ impl Reader {
             return self.recv_alone(arrival, wait);
         };
         loop {
-            wait.retry(TURN_PAUSE, || lock::try_lock(place))
+            wait.retry(TURN_PAUSE, |_| lock::try_lock(place))
                 .map_err(|halt| halt.receiving(wait))?;
             let found = take_whole(&mut self.link, arrival);
             lock::unlock(place).map_err(system)?;

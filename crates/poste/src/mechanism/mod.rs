@@ -15,6 +15,7 @@ use rustix::event::PollFlags;
 use crate::address::Address;
 use crate::capabilities::{Capabilities, Peers};
 use crate::credentials::Credentials;
+use crate::envelope::BLOCK;
 use crate::error::{Error, Kind};
 use crate::limits::{PIECE_MAX, PIPE_ATOMIC, PRIORITY_MAX, READ_MAX};
 use crate::options::Options;
@@ -29,7 +30,9 @@ pub mod merge;
 pub mod pair;
 pub mod path;
 pub mod pipe;
+pub mod posix_queue;
 pub mod socket;
+pub mod sysv_queue;
 pub mod tcp;
 pub mod udp;
 pub mod unix_datagram;
@@ -44,6 +47,8 @@ pub static ALL: &[&Mechanism] = &[
     &pair::MECHANISM,
     &inherited::MECHANISM,
     &fifo::MECHANISM,
+    &posix_queue::MECHANISM,
+    &sysv_queue::MECHANISM,
     &unix_stream::MECHANISM,
     &unix_packet::MECHANISM,
     &unix_datagram::MECHANISM,
@@ -405,4 +410,16 @@ pub(crate) fn resolve(
         }
     }
     Ok((mechanism, options))
+}
+
+/// Refuses an enveloped end whose pieces are too small for the envelope alone, where each piece is
+/// a whole message that names its sender itself.
+pub(crate) fn check_envelope_fits(piece_size: usize, options: &Options) -> Result<(), Error> {
+    let head = BLOCK * if options.check { 3 } else { 2 };
+    if options.is_raw() || piece_size >= head {
+        return Ok(());
+    }
+    let detail = format!("messages of {piece_size} bytes have no room for an envelope of {head}");
+    Err(Error::new(Kind::NotSupported, detail)
+        .with_hint("use it raw (--raw), or make it anew with larger messages"))
 }
