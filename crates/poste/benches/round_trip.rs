@@ -6,7 +6,7 @@
 //! For each mechanism there are two ways of waiting: the plain blocking call, and poll with a
 //! deadline before the call. The plain program does each by itself, poste's forms are `recv` and
 //! `recv_deadline`. A receiver that listens waits on all its connections, so that its `recv` is
-//! compared with poll and call; it has no blocking row. Each figure is the median over rounds of
+//! compared with poll and call. Each figure is the median over rounds of
 //! 1,000 round trips; the ratio is the median of the ratios of neighbouring rounds.
 
 use std::error::Error;
@@ -87,6 +87,14 @@ fn compare(scheme: &str, waiting: &str) -> Outcome<()> {
     for child in [&mut plain_child, &mut poste_child] {
         child.kill()?;
         child.wait()?;
+    }
+    let (there, back) = addresses(scheme);
+    for address in [there, back] {
+        // A killed child leaves its socket; a port leaves nothing, and says so.
+        let _ = poste::remove(address);
+    }
+    for queue in GONE.lock().map_err(|_| "poisoned")?.drain(..) {
+        sysv::remove(queue)?;
     }
     Ok(())
 }
@@ -212,12 +220,6 @@ impl Poste {
         }
         let patience = Options::new().patience(Wait::For(LIMIT));
         let sender = Sender::open_with(back, &patience)?;
-        if there.starts_with("mq") || there.starts_with("fifo") || there.starts_with("sysv") {
-            // The names have done their work once both have opened them.
-            if !there.starts_with("fifo") && !there.starts_with("sysv") {
-                poste::remove(back)?;
-            }
-        }
         Ok(Poste { sender, receiver })
     }
 }
@@ -229,7 +231,7 @@ fn addresses(scheme: &str) -> (String, String) {
         "mq" => format!("mq:/poste-bench-{process}-{way}"),
         "sysv" => format!("sysv:0x{:x}", 0x7057_0000 + process * 2 + u32::from(way == "back")),
         "tcp" | "udp" => format!("{scheme}:127.0.0.1:0"),
-        _ => format!("{scheme}:{}/poste-bench-{process}-{way}", directory.display()),
+        _ => format!("{scheme}:{}/poste-bench-{process}-{scheme}-{way}", directory.display()),
     };
     (name("there"), name("back"))
 }

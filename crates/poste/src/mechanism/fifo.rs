@@ -310,14 +310,49 @@ struct Reader {
     /// Keeps this receiver's place; where several share, also the lock of the turn.
     place: Option<OwnedFd>,
     shared: bool,
-    /// Says that the name is gone.
-    gone: OwnedFd,
-    /// Ready when the FIFO has something, or its last writer went, or its name is gone.
-    epoll: OwnedFd,
+    /// What to wait on while there is no writer, and for whoever polls; made when first needed.
+    watch: Option<Watch>,
+    /// Somebody polls: it stays on watch.
+    is_polled: bool,
     events: Vec<u64>,
     /// Something was read since the read end was opened last.
     has_writer: bool,
     had_writer: bool,
+}
+
+/// Ready when the FIFO has something, or its last writer went, or its name is gone.
+///
+/// The FIFO stands in it only while this is waited on: each write to a descriptor on watch costs its
+/// writer more.
+struct Watch {
+    epoll: OwnedFd,
+    gone: OwnedFd,
+    has_data: bool,
+}
+
+impl Watch {
+    fn new(path: &Path) -> Result<Watch, Errno> {
+        let gone = watch(path, WatchFlags::DELETE_SELF)?;
+        let epoll = epoll::create(CreateFlags::CLOEXEC)?;
+        epoll::add(&epoll, &gone, EventData::new_u64(GONE), EventFlags::IN)?;
+        Ok(Watch { epoll, gone, has_data: false })
+    }
+
+    fn add(&mut self, fifo: impl AsFd) -> Result<(), Errno> {
+        if !self.has_data {
+            epoll::add(&self.epoll, fifo, EventData::new_u64(DATA), EventFlags::IN)?;
+            self.has_data = true;
+        }
+        Ok(())
+    }
+
+    fn delete(&mut self, fifo: impl AsFd) -> Result<(), Errno> {
+        if self.has_data {
+            epoll::delete(&self.epoll, fifo)?;
+            self.has_data = false;
+        }
+        Ok(())
+    }
 }
 
 impl Reader {
@@ -330,14 +365,6 @@ impl Reader {
         let path = std::path::absolute(path)
             .map_err(|error| Error::new(Kind::Invalid, error.to_string()))?;
         let shared = options.shared && place.is_some();
-        let make = || {
-            let gone = watch(&path, WatchFlags::DELETE_SELF)?;
-            let epoll = epoll::create(CreateFlags::CLOEXEC)?;
-            epoll::add(&epoll, &gone, EventData::new_u64(GONE), EventFlags::IN)?;
-            epoll::add(&epoll, &descriptor, EventData::new_u64(DATA), EventFlags::IN)?;
-            Ok((gone, epoll))
-        };
-        let (gone, epoll) = make().map_err(system)?;
         let mut link = Link::new(descriptor, Flow::Pipe, options);
         if shared {
             link.want(1);
@@ -347,25 +374,47 @@ impl Reader {
             link,
             place,
             shared,
-            gone,
-            epoll,
+            watch: None,
+            is_polled: false,
             events: Vec::new(),
             has_writer: false,
             had_writer: false,
         })
     }
 
+    /// Sees to it that the FIFO is on watch.
+    fn watch(&mut self) -> Result<&Watch, Error> {
+        if self.watch.is_none() {
+            self.watch = Some(Watch::new(&self.path).map_err(system)?);
+        }
+        match &mut self.watch {
+            Some(watch) => {
+                watch.add(self.link.descriptor()).map_err(system)?;
+                Ok(watch)
+            }
+            None => unreachable!("it was just made"),
+        }
+    }
+
     /// Waits until there is something to read, or the last writer has gone.
     fn wait(&mut self, wait: Wait) -> Result<(), Error> {
-        wait.events(self.epoll.as_fd(), &mut self.events).map_err(|halt| halt.receiving(wait))?;
-        if self.events.contains(&GONE) {
-            drain(&self.gone);
-            if self.is_removed() {
-                return Err(Error::new(Kind::Removed, "the FIFO was removed")
-                    .with_hint("make it anew with poste create"));
+        let mut events = std::mem::take(&mut self.events);
+        let waited = wait.events(self.watch()?.epoll.as_fd(), &mut events);
+        let is_gone = waited.is_ok() && events.contains(&GONE);
+        self.events = events;
+        if is_gone && self.is_removed() {
+            return Err(Error::new(Kind::Removed, "the FIFO was removed")
+                .with_hint("make it anew with poste create"));
+        }
+        if let Some(watch) = &mut self.watch {
+            if is_gone {
+                drain(&watch.gone);
+            }
+            if !self.is_polled {
+                watch.delete(self.link.descriptor()).map_err(system)?;
             }
         }
-        Ok(())
+        waited.map_err(|halt| halt.receiving(wait))
     }
 
     /// Whether the path no longer leads to what is open here.
@@ -384,11 +433,13 @@ impl Reader {
             return Err(Error::new(Kind::Removed, "the FIFO was removed"));
         }
         let fresh = open(&self.path, OFlags::RDONLY).map_err(system)?;
-        let change = || {
-            epoll::delete(&self.epoll, self.link.descriptor())?;
-            epoll::add(&self.epoll, &fresh, EventData::new_u64(DATA), EventFlags::IN)
-        };
-        change().map_err(system)?;
+        if let Some(watch) = &mut self.watch {
+            // Before the old one is closed: a forked child may hold a copy of it.
+            watch.delete(self.link.descriptor()).map_err(system)?;
+            if self.is_polled {
+                watch.add(&fresh).map_err(system)?;
+            }
+        }
         self.link.replace(fresh);
         self.has_writer = false;
         Ok(())
@@ -434,10 +485,8 @@ impl Reader {
 
     /// Takes one message in a turn: nobody else reads between its header and its body.
     fn recv_in_turn(&mut self, arrival: &mut Arrival, wait: Wait) -> Result<(), Error> {
-        let Some(place) = self.place.as_ref().map(AsFd::as_fd) else {
-            return self.recv_alone(arrival, wait);
-        };
-        loop {
+        while let Some(place) = &self.place {
+            let place = place.as_fd();
             wait.retry(TURN_PAUSE, |_| lock::try_lock(place))
                 .map_err(|halt| halt.receiving(wait))?;
             let found = take_whole(&mut self.link, arrival);
@@ -445,12 +494,9 @@ impl Reader {
             if found? {
                 return Ok(());
             }
-            wait.events(self.epoll.as_fd(), &mut self.events)
-                .map_err(|halt| halt.receiving(wait))?;
-            if self.events.contains(&GONE) && self.is_removed() {
-                return Err(Error::new(Kind::Removed, "the FIFO was removed"));
-            }
+            self.wait(wait)?;
         }
+        self.recv_alone(arrival, wait)
     }
 }
 
@@ -494,7 +540,8 @@ impl RecvEnd for Reader {
     }
 
     fn pollable(&mut self) -> Result<Pollable<'_>, Error> {
-        Ok(Pollable { descriptor: self.epoll.as_fd(), events: PollFlags::IN })
+        self.is_polled = true;
+        Ok(Pollable { descriptor: self.watch()?.epoll.as_fd(), events: PollFlags::IN })
     }
 
     fn want(&mut self, messages: u64) {
