@@ -90,11 +90,12 @@ pub const LETTER_FIRST: usize = 64 << 10;
 /// as the one before.
 pub const PAUSE_MIN: Duration = Duration::from_micros(50);
 
-/// The longest such pause.
-pub const PAUSE_MAX: Duration = Duration::from_millis(2);
+/// The longest such pause. A pause and a call cost 20 to 27 µs of processor here (2 virtual cores,
+/// Linux 6.18): pauses of 2 ms took 1.1 % of a processor, of 4 ms 0.7 %, of 8 ms 0.3 %.
+pub const PAUSE_MAX: Duration = Duration::from_millis(8);
 
 /// How late such a wait may notice something: the longest pause, and what a loaded machine adds.
-pub const PAUSE_DELAY: Duration = Duration::from_millis(3);
+pub const PAUSE_DELAY: Duration = Duration::from_millis(10);
 
 /// How often what is there is compared with what was asked for, with a pause between: its maker may
 /// be between making it and giving it its mode and capacity.

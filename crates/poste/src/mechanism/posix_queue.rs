@@ -61,6 +61,12 @@ struct Queue {
     attributes: Attributes,
 }
 
+/// What the kernel allows nobody to exceed: HARD_MSGMAX.
+const MSG_MAX_HARD: u64 = 65_536;
+
+/// HARD_MSGSIZEMAX, in bytes.
+const MSGSIZE_MAX_HARD: u64 = 16 << 20;
+
 fn open_sender(opening: &Opening<'_>) -> Result<Opened<dyn SendEnd>, Error> {
     let queue = open(opening, Access::Send)?;
     let (traits, address) = describe(&queue, opening)?;
@@ -76,7 +82,10 @@ fn open_receiver(opening: &Opening<'_>) -> Result<Opened<dyn RecvEnd>, Error> {
 }
 
 fn remove(address: &Address) -> Result<(), Error> {
-    mqueue::unlink(&name_of(address)?).map_err(|errno| refused(errno, address))
+    mqueue::unlink(&name_of(address)?).map_err(|errno| match errno {
+        Errno::ACCESS | Errno::PERM => not_owner(errno),
+        _ => refused(errno, address),
+    })
 }
 
 /// An end needs messages with room for what it puts there; that is checked before a queue is made.
@@ -209,13 +218,19 @@ fn owner(name: &CString) -> Option<String> {
     Some(format!("a queue of user {}", rustix::fs::fstat(queue).ok()?.st_uid))
 }
 
+/// A mode lets others in; removing is the owner's.
+pub(super) fn not_owner(errno: Errno) -> Error {
+    Error::system(errno, "the queue is somebody else's")
+        .with_hint("its owner and root can remove it")
+}
+
 /// What an errno means on a queue that should be there.
 fn refused(errno: Errno, address: &Address) -> Error {
     let address = address.bare();
     match errno {
         Errno::NOENT => Error::system(errno, "no such queue")
             .with_hint(format!("make it first: poste create {address}")),
-        Errno::ACCESS | Errno::PERM => Error::system(errno, "the queue is somebody else's")
+        Errno::ACCESS | Errno::PERM => Error::system(errno, "its mode doesn't let this user in")
             .with_hint("its owner can give it a wider mode (poste create --mode 0660)"),
         _ => refused_to_make(errno, 0, 0),
     }
@@ -225,15 +240,19 @@ fn refused(errno: Errno, address: &Address) -> Error {
 fn refused_to_make(errno: Errno, capacity: usize, message_size: usize) -> Error {
     match errno {
         Errno::INVAL => {
-            for (name, asked) in
-                [("fs.mqueue.msg_max", capacity), ("fs.mqueue.msgsize_max", message_size)]
-            {
-                let Some(value) = sysctl::read(name).filter(|value| asked as u64 > *value) else {
+            for (name, asked, most) in [
+                ("fs.mqueue.msg_max", capacity as u64, MSG_MAX_HARD),
+                ("fs.mqueue.msgsize_max", message_size as u64, MSGSIZE_MAX_HARD),
+            ] {
+                let Some(value) = sysctl::read(name).filter(|value| asked > *value) else {
                     continue;
                 };
-                let kind = Kind::Limit { name, value, raise_with: raise(name, asked as u64) };
-                return Error::system(errno, format!("{asked} is more than {name}, {value}"))
-                    .as_kind(kind);
+                let kind = Kind::Limit { name, value, raise_with: raise(name, asked.min(most)) };
+                let error = Error::system(errno, format!("{asked} is more than {name}, {value}"));
+                return match asked > most {
+                    true => error.as_kind(kind).with_hint(format!("no kernel allows over {most}")),
+                    false => error.as_kind(kind),
+                };
             }
             Error::system(errno, "the kernel allows no such queue")
         }
@@ -564,6 +583,8 @@ pub(super) mod tests {
         let raise = what("sysctl -w fs.mqueue.msgsize_max=1025");
         let size = Options::new().message_size(1025);
         assert_eq!(limit(&size), ("fs.mqueue.msgsize_max", 1024, raise));
+        let error = crate::create(&name.0, &Options::new().capacity(70_000)).unwrap_err();
+        assert_eq!(error.hint(), "no kernel allows over 65536");
         let sender = Sender::create(&name.0).unwrap();
         assert_eq!((sender.facts().capacity, sender.facts().piece_size), (Some(4), 1024));
         crate::remove(&name.0).unwrap();

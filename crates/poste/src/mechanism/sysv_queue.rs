@@ -19,6 +19,7 @@ use poste_sys::sysctl;
 use poste_sys::sysv::{self, Letter, Queue};
 use rustix::io::Errno;
 
+use super::posix_queue::not_owner;
 use super::{
     Arrival, EndTraits, Frame, Mechanism, News, Opened, Opening, Pollable, RecvEnd, SendEnd,
     check_envelope_fits,
@@ -98,6 +99,7 @@ fn remove(address: &Address) -> Result<(), Error> {
         Ok(()) => Ok(()),
         // Somebody else was faster.
         Err(Errno::INVAL | Errno::IDRM) => Err(refused(Errno::NOENT, address)),
+        Err(errno @ (Errno::ACCESS | Errno::PERM)) => Err(not_owner(errno)),
         Err(errno) => Err(refused(errno, address)),
     }
 }
@@ -277,7 +279,7 @@ fn refused(errno: Errno, address: &Address) -> Error {
     match errno {
         Errno::NOENT => Error::system(errno, "no such queue")
             .with_hint(format!("make it first: poste create {}", address.bare())),
-        Errno::ACCESS | Errno::PERM => Error::system(errno, "the queue is somebody else's")
+        Errno::ACCESS | Errno::PERM => Error::system(errno, "its mode doesn't let this user in")
             .with_hint("its owner can give it a wider mode (poste create --mode 0660)"),
         Errno::NOSPC => {
             let name = "kernel.msgmni";
@@ -618,6 +620,28 @@ mod tests {
         assert_eq!(crate::remove(&name.0).unwrap_err().kind(), Kind::NotFound);
         let nothing = crate::create(&name.0, &Options::new().capacity(0)).unwrap_err();
         assert_eq!(nothing.kind(), Kind::Invalid);
+    }
+
+    #[test]
+    fn many_makers_at_once_get_one_queue() {
+        let name = object(11);
+        let options = Options::new().capacity(200).mode(0o666).create();
+        for _ in 0..50 {
+            std::thread::scope(|scope| {
+                let all: Vec<_> =
+                    (0..4).map(|_| scope.spawn(|| Sender::open_with(&name.0, &options))).collect();
+                for sender in all {
+                    let mut sender = sender.join().unwrap().unwrap();
+                    assert_eq!(sender.facts().capacity, Some(200));
+                    sender.try_send("x").unwrap();
+                }
+            });
+            let mut receiver = Receiver::open(&name.0).unwrap();
+            for _ in 0..4 {
+                receiver.try_recv().unwrap();
+            }
+            crate::remove(&name.0).unwrap();
+        }
     }
 
     #[test]
