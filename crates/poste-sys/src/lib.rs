@@ -7,7 +7,6 @@
 pub mod descriptor;
 pub mod lock;
 pub mod mqueue;
-pub mod packets;
 pub mod pipe;
 pub mod sysctl;
 pub mod sysv;

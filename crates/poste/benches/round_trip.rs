@@ -1,17 +1,22 @@
 //! The round trip of a small message: through poste, and through the same mechanism's plain system
 //! calls, in one run, in turns, both processes on one processor.
 //!
-//! `cargo bench -p poste --bench round_trip [SCHEME…]`
+//! `cargo bench -p poste --bench round_trip [-- SCHEME…]`
 //!
 //! For each mechanism there are two ways of waiting: the plain blocking call, and poll with a
 //! deadline before the call. The plain program does each by itself, poste's forms are `recv` and
 //! `recv_deadline`. A receiver that listens waits on all its connections, so that its `recv` is
-//! compared with poll and call. Each figure is the median over rounds of
+//! compared with poll and call. The plain program calls libc's own functions, through std, as a
+//! program without poste would: on this class of machine the first return after a system call costs
+//! more than everything that poste does, and code with the call inlined into the loop never pays it.
+//! Each figure is the median over rounds of
 //! 1,000 round trips; the ratio is the median of the ratios of neighbouring rounds.
 
 use std::error::Error;
+use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixDatagram;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -19,8 +24,8 @@ use poste::{Options, Receiver, Sender, Wait};
 use poste_sys::{mqueue, sysv};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{
-    AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags, SocketType, accept_with,
-    bind, connect, listen, recv, send, socket_with, socketpair,
+    AddressFamily, SocketAddrUnix, SocketFlags, SocketType, accept_with, bind, connect, listen,
+    socket_with, socketpair,
 };
 use rustix::thread::{CpuSet, sched_setaffinity};
 
@@ -241,28 +246,41 @@ fn addresses(scheme: &str) -> (String, String) {
 struct Plain {
     calls: Calls,
     /// Where messages come from and go to; for System V these are of no use.
-    ends: Option<(OwnedFd, OwnedFd)>,
+    ends: Option<Ends>,
     buffer: Vec<u8>,
 }
 
 enum Calls {
-    ReadWrite,
-    SendRecv,
+    /// read and write.
+    ReadWrite {
+        from: File,
+        to: File,
+    },
+    /// recv and send, which std calls so on this type, whatever socket it is.
+    SendRecv {
+        from: UnixDatagram,
+        to: UnixDatagram,
+    },
     Posix,
-    SystemV { from: sysv::Queue, to: sysv::Queue, letter: sysv::Letter },
+    SystemV {
+        from: sysv::Queue,
+        to: sysv::Queue,
+        letter: sysv::Letter,
+    },
 }
 
 /// As large as a POSIX queue wants it, and as what poste reads at once.
 const BUFFER: usize = 8192;
 
 impl Plain {
-    fn new(scheme: &str, ends: Option<(OwnedFd, OwnedFd)>) -> Plain {
+    fn new(scheme: &str, ends: Ends) -> Outcome<Plain> {
+        let (from, to) = (ends.0.try_clone()?, ends.1.try_clone()?);
         let calls = match scheme {
-            "pipe" | "fifo" => Calls::ReadWrite,
+            "pipe" | "fifo" => Calls::ReadWrite { from: from.into(), to: to.into() },
             "mq" => Calls::Posix,
-            _ => Calls::SendRecv,
+            _ => Calls::SendRecv { from: from.into(), to: to.into() },
         };
-        Plain { calls, ends, buffer: vec![0; BUFFER] }
+        Ok(Plain { calls, ends: Some(ends), buffer: vec![0; BUFFER] })
     }
 
     fn system_v(from: i32, to: i32) -> Outcome<Plain> {
@@ -280,18 +298,17 @@ impl Plain {
             let key = 0x7058_0000 + std::process::id() as i32 * 2;
             let queues = (sysv::create(key, 0o600)?, sysv::create(key + 1, 0o600)?);
             let plain = Plain::system_v(key + 1, key)?;
-            let child = command
+            let mut child = command
                 .args(["echo-plain", &format!("sysv:{key}:{}", key + 1), waiting])
                 .stdout(Stdio::piped())
                 .spawn()?;
-            let mut child = child;
             // It says so when it has opened them; they go with this process's last look at them.
             child.stdout.take().ok_or("no output")?.read_exact(&mut [0])?;
             GONE.lock().map_err(|_| "poisoned")?.extend([queues.0, queues.1]);
             return Ok((plain, child));
         }
         let (ours, theirs) = two_ends(scheme)?;
-        let plain = Plain::new(scheme, Some(ours));
+        let plain = Plain::new(scheme, ours)?;
         command.args(["echo-plain", scheme, waiting]).stdin(theirs.0).stdout(theirs.1);
         Ok((plain, command.spawn()?))
     }
@@ -305,7 +322,7 @@ impl Plain {
             return Ok(plain);
         }
         let copy = |number: i32| poste_sys::descriptor::copy(number);
-        Ok(Plain::new(scheme, Some((copy(0)?, copy(1)?))))
+        Plain::new(scheme, (copy(0)?, copy(1)?))
     }
 }
 
@@ -392,11 +409,11 @@ fn one_way(scheme: &str, way: &str) -> Outcome<Ends> {
 impl End for Plain {
     fn send(&mut self, message: &[u8; SIZE]) -> Outcome<()> {
         match (&mut self.calls, &self.ends) {
-            (Calls::ReadWrite, Some((_, to))) => {
-                rustix::io::write(to, message)?;
+            (Calls::ReadWrite { to, .. }, _) => {
+                to.write_all(message)?;
             }
-            (Calls::SendRecv, Some((_, to))) => {
-                send(to, message, SendFlags::NOSIGNAL)?;
+            (Calls::SendRecv { to, .. }, _) => {
+                to.send(message)?;
             }
             (Calls::Posix, Some((_, to))) => mqueue::send(to.as_fd(), message, 0, true)?,
             (Calls::SystemV { to, letter, .. }, _) => {
@@ -416,11 +433,8 @@ impl End for Plain {
         }
         let wait = how == How::Blocking;
         let size = match (&mut self.calls, &self.ends) {
-            (Calls::ReadWrite, Some((from, _))) => rustix::io::read(from, &mut self.buffer[..])?,
-            (Calls::SendRecv, Some((from, _))) => {
-                let flags = if wait { RecvFlags::empty() } else { RecvFlags::DONTWAIT };
-                recv(from, &mut self.buffer[..], flags)?.0
-            }
+            (Calls::ReadWrite { from, .. }, _) => from.read(&mut self.buffer[..])?,
+            (Calls::SendRecv { from, .. }, _) => from.recv(&mut self.buffer[..])?,
             (Calls::Posix, Some((from, _))) => {
                 mqueue::receive(from.as_fd(), &mut self.buffer, wait)?.0
             }

@@ -152,6 +152,7 @@ impl Fault {
 impl Header {
     /// A message's header with nothing special.
     #[must_use]
+    #[inline]
     pub fn message(size: u32) -> Header {
         Header {
             kind: PieceKind::Message,
@@ -167,6 +168,7 @@ impl Header {
 
     /// The header's own size in bytes.
     #[must_use]
+    #[inline]
     pub fn len(&self) -> usize {
         BLOCK * (1 + self.flags().count_ones() as usize)
     }
@@ -177,6 +179,7 @@ impl Header {
         false
     }
 
+    #[inline]
     fn flags(&self) -> u8 {
         let flag = |is_set: bool, flag: u8| if is_set { flag } else { 0 };
         flag(self.speaker.is_some(), IDENTITY)
@@ -189,6 +192,7 @@ impl Header {
     ///
     /// # Panics
     /// Where the buffer is shorter than [`HEADER_MAX`].
+    #[inline]
     pub fn encode(&self, buffer: &mut [u8]) -> usize {
         let buffer: &mut [u8; HEADER_MAX] =
             buffer.first_chunk_mut().expect("the buffer takes the longest header");
@@ -227,6 +231,7 @@ impl Header {
     ///
     /// # Errors
     /// [`Fault::Short`] says how many bytes are needed to go on; the others are final.
+    #[inline]
     pub fn decode(bytes: &[u8]) -> Result<(Header, usize), Fault> {
         let Some(first) = bytes.first_chunk::<BLOCK>() else {
             let magic = MAGIC.to_le_bytes();
@@ -279,6 +284,7 @@ impl Header {
     }
 }
 
+#[inline]
 fn word(bytes: &[u8]) -> u64 {
     bytes.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte))
 }
@@ -286,6 +292,7 @@ fn word(bytes: &[u8]) -> u64 {
 /// The check over a header's 32-bit words, its own word left out.
 ///
 /// Each step is a bijection of the state, so that a change within one word is always noticed.
+#[inline]
 fn header_check(header: &[u8]) -> u32 {
     let mut state = 0x9E37_79B9_u32;
     for (index, word) in header.chunks_exact(4).enumerate() {

@@ -43,7 +43,7 @@ pub const LOOK_BELOW: usize = 16;
 /// With more of them it looks after each such number of messages, so that batches stay cheap.
 pub const LOOK_EVERY: u32 = 64;
 
-/// How many packets one `recvmmsg` takes.
+/// How many packets are taken in before one is delivered.
 pub const PACKETS_AT_ONCE: usize = 8;
 
 /// The largest raw packet that can be received: twice what an ordinary sender can send (its socket

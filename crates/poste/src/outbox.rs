@@ -23,6 +23,7 @@ struct Held {
 
 impl Outbox {
     /// Whether nothing is held.
+    #[inline]
     pub(crate) fn is_empty(&self) -> bool {
         self.pieces.is_empty()
     }

@@ -149,6 +149,7 @@ impl Receiver {
     ///
     /// # Errors
     /// As [`Receiver::recv`]; `Empty` or `TimedOut` where only the time was missing.
+    #[inline]
     pub fn recv_wait(&mut self, wait: Wait) -> Result<Message<'_>, Error> {
         match self.next(wait) {
             Ok(()) => Ok(Message { taken: &mut self.taken }),
@@ -280,6 +281,7 @@ impl Receiver {
     }
 
     /// Takes the next whole message; what it is and where it lies stands in `taken`.
+    #[inline(always)]
     fn next(&mut self, wait: Wait) -> Result<(), Error> {
         let wait = wait.begin();
         let result = loop {
@@ -329,6 +331,7 @@ impl Receiver {
     }
 
     /// Looks at what arrived: whether it makes a whole message.
+    #[inline(always)]
     fn sort(&mut self) -> Result<bool, Error> {
         let arrival = &self.taken.arrival;
         match arrival.news {

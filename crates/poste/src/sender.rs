@@ -335,6 +335,7 @@ impl Sender {
     }
 
     /// The largest message that goes over this end.
+    #[inline]
     fn message_size(&self) -> usize {
         if let Some(size) = self.traits.message_size {
             if self.options.is_raw() || self.traits.pieces {
@@ -352,6 +353,7 @@ impl Sender {
     }
 
     /// The size of a message's envelope, for one piece or one of several.
+    #[inline]
     fn head_size(&self, is_part: bool) -> usize {
         let hello = if self.introduces_now() { BLOCK * 2 } else { 0 };
         let blocks = 1
@@ -361,10 +363,12 @@ impl Sender {
         hello + blocks * BLOCK
     }
 
+    #[inline]
     fn introduces_now(&self) -> bool {
         self.traits.introduces && !self.introduced
     }
 
+    #[inline(always)]
     fn post(&mut self, message: &Outgoing<'_>, how: Post, wait: Wait) -> Result<Level, Error> {
         self.check(message)?;
         let is_raw = self.options.is_raw();
@@ -388,6 +392,7 @@ impl Sender {
     }
 
     /// What is held goes first; feeding waits only where as much is fed as is taken in.
+    #[inline]
     fn make_room(&mut self, how: Post, wait: Wait) -> Result<(), Error> {
         if self.outbox.is_empty() || (how == Post::Feed && self.outbox.len() < READ_MAX) {
             return Ok(());
@@ -395,6 +400,7 @@ impl Sender {
         self.outbox.drain(&mut *self.end, self.traits.gather, wait)
     }
 
+    #[inline(always)]
     fn post_piece(&mut self, frame: &Frame<'_>, how: Post, wait: Wait) -> Result<Level, Error> {
         if how == Post::Feed {
             self.outbox.push(frame, 0);
@@ -448,6 +454,7 @@ impl Sender {
     }
 
     /// Writes the envelope of a piece, with the introduction before it where one is due.
+    #[inline(always)]
     fn head(&self, buffer: &mut [u8], message: &Outgoing<'_>, part: Option<Part>) -> usize {
         if self.options.is_raw() {
             return 0;
@@ -479,6 +486,7 @@ impl Sender {
     }
 
     /// Refuses what this channel cannot carry, before anything is sent.
+    #[inline]
     fn check(&self, message: &Outgoing<'_>) -> Result<(), Error> {
         let size = message.body.len();
         let limit = self.message_size();
@@ -563,6 +571,7 @@ enum Post {
     Feed,
 }
 
+#[inline]
 fn piece<'a>(head: &'a [u8], body: &'a [u8], message: &Outgoing<'a>) -> Frame<'a> {
     Frame {
         head,

@@ -57,6 +57,7 @@ pub enum Halt {
 impl Wait {
     /// The same wait with its end fixed now, so that a call of several steps has one deadline.
     #[must_use]
+    #[inline]
     pub fn begin(self) -> Wait {
         match self {
             Wait::For(time) if time.is_zero() => Wait::Not,
@@ -79,6 +80,7 @@ impl Wait {
     ///
     /// Waiting for ever is the plain blocking call; not waiting is one call that doesn't block; a
     /// deadline polls first, then calls, so that it never blocks beyond it.
+    #[inline(always)]
     pub fn run<T>(
         self,
         descriptor: BorrowedFd<'_>,

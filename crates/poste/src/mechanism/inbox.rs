@@ -77,6 +77,7 @@ impl Inbox {
     ///
     /// # Errors
     /// What `read` said.
+    #[inline(always)]
     pub fn fill(
         &mut self,
         wanted: Option<u64>,
@@ -101,6 +102,7 @@ impl Inbox {
     }
 
     /// Takes in one whole packet.
+    #[inline]
     pub fn push_packet(&mut self, packet: &[u8]) {
         self.make_room(packet.len());
         self.buffer[self.filled..self.filled + packet.len()].copy_from_slice(packet);
@@ -120,6 +122,7 @@ impl Inbox {
 
     /// The next piece, of the highest priority that is here, if there is one: how many descriptors
     /// belong to it.
+    #[inline(always)]
     pub fn take(&mut self, arrival: &mut Arrival) -> Option<u8> {
         let (_, piece) = self.window.pop()?;
         self.delivered_since_look += 1;
@@ -134,6 +137,7 @@ impl Inbox {
 
     /// The bytes of the piece taken last.
     #[must_use]
+    #[inline]
     pub fn bytes(&self, arrival: &Arrival) -> &[u8] {
         &self.buffer[arrival.at..arrival.at + arrival.size]
     }
@@ -146,6 +150,7 @@ impl Inbox {
 
     /// Whether no piece is here.
     #[must_use]
+    #[inline]
     pub fn is_empty(&self) -> bool {
         self.window.is_empty()
     }
@@ -158,6 +163,7 @@ impl Inbox {
 
     /// Whether something more urgent than what is here may have come: look before delivering.
     #[must_use]
+    #[inline]
     pub fn should_look(&self) -> bool {
         let len = self.window.len();
         let room = self.buffer.len() - self.filled + self.free_in_front();
@@ -170,6 +176,7 @@ impl Inbox {
 
     /// Whether the other side has ended the stream.
     #[must_use]
+    #[inline]
     pub fn has_ended(&self) -> bool {
         self.ended
     }
@@ -193,6 +200,7 @@ impl Inbox {
 
     /// What was wrong with what came, once; what lies behind it is passed over up to the next
     /// header.
+    #[inline]
     pub fn take_fault(&mut self) -> Option<Error> {
         let fault = self.fault.take()?;
         if !self.packets && !matches!(fault, Fault::Short(_)) {
@@ -229,6 +237,7 @@ impl Inbox {
     }
 
     /// Finds the pieces in what was read.
+    #[inline(always)]
     fn cut(&mut self) {
         if self.fault.is_some() {
             return;
@@ -246,6 +255,7 @@ impl Inbox {
     }
 
     /// Finds the next enveloped piece; says whether to go on.
+    #[inline(always)]
     fn cut_enveloped(&mut self) -> bool {
         let bytes = &self.buffer[self.scanned..self.filled];
         if bytes.is_empty() {
@@ -315,6 +325,7 @@ impl Inbox {
         }
     }
 
+    #[inline(always)]
     fn keep(&mut self, size: usize, priority: u16, descriptors: u8, speaker: Speaker) {
         let at = self.base + self.scanned as u64;
         let piece = Piece { at, size: size as u32, priority, speaker, descriptors };
@@ -340,12 +351,14 @@ impl Inbox {
     }
 
     /// The bytes in front that nothing needs any more.
+    #[inline]
     fn free_in_front(&self) -> usize {
         let oldest = self.window.fronts().map(|piece| piece.at).min();
         oldest.map_or(self.scanned, |oldest| (oldest - self.base) as usize)
     }
 
     /// Makes room for at least `need` bytes behind what is filled. What was lent before is over.
+    #[inline]
     fn make_room(&mut self, need: usize) {
         let free = self.free_in_front();
         if free == self.filled {

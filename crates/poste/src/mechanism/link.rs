@@ -6,7 +6,6 @@ use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
-use poste_sys::packets::Slots;
 use rustix::event::PollFlags;
 use rustix::io::Errno;
 use rustix::net::Shutdown;
@@ -19,7 +18,7 @@ use crate::credentials::Credentials;
 use crate::error::{Error, Kind};
 use crate::limits::{PACKETS_AT_ONCE, PIECE_MAX, RAW_PACKET_MAX};
 use crate::options::{Framing, Options};
-use crate::wait::{Call, Halt, Wait};
+use crate::wait::{Halt, Wait};
 
 /// A wire and what has arrived on it.
 #[derive(Debug)]
@@ -27,8 +26,8 @@ pub struct Link {
     wire: Wire,
     inbox: Inbox,
     framing: Framing,
-    /// Packets are received into here; made at the first one.
-    slots: Option<Slots>,
+    /// Packets are received into here; made at the first one, and zeroed by the kernel.
+    packet: Option<Vec<u8>>,
     gathered: Vec<u8>,
     descriptors: VecDeque<OwnedFd>,
     credentials: Credentials,
@@ -57,7 +56,7 @@ impl Link {
             wire: Wire::new(descriptor.into(), flow),
             inbox: Inbox::new(options.framing, packets, options.message_size_or_default()),
             framing: options.framing,
-            slots: None,
+            packet: None,
             gathered: Vec::new(),
             descriptors: VecDeque::new(),
             credentials: Credentials::default(),
@@ -88,6 +87,7 @@ impl Link {
 
     /// The descriptor.
     #[must_use]
+    #[inline]
     pub fn descriptor(&self) -> BorrowedFd<'_> {
         self.wire.descriptor()
     }
@@ -105,6 +105,7 @@ impl Link {
     }
 
     /// Takes the next piece out of the inbox.
+    #[inline(always)]
     pub fn take(&mut self, arrival: &mut Arrival) -> bool {
         let Some(descriptors) = self.inbox.take(arrival) else { return false };
         arrival.credentials = self.credentials;
@@ -117,20 +118,11 @@ impl Link {
     ///
     /// # Errors
     /// Why nothing could be read.
+    #[inline(always)]
     pub fn read(&mut self, wait: Wait) -> Result<usize, Halt> {
         let (wire, inbox) = (&self.wire, &mut self.inbox);
         match wire.flow() {
-            Flow::Packet | Flow::Datagram => {
-                let slots = self.slots.get_or_insert_with(|| match self.framing {
-                    Framing::Enveloped => Slots::new(PACKETS_AT_ONCE, PIECE_MAX),
-                    _ => Slots::new(1, RAW_PACKET_MAX),
-                });
-                let most = self.wanted.map_or(usize::MAX, |wanted| wanted.max(1) as usize);
-                wait.run(wire.descriptor(), PollFlags::IN, |how| {
-                    slots.receive(wire.descriptor(), most, how == Call::Blocking)
-                })?;
-                Ok(sort_packets(slots, inbox, wire.flow()))
-            }
+            Flow::Packet | Flow::Datagram => self.read_packets(wait),
             Flow::Stream | Flow::Pipe => {
                 let wanted = self.wanted;
                 wait.run(wire.descriptor(), PollFlags::IN, |how| {
@@ -138,6 +130,40 @@ impl Link {
                 })
             }
         }
+    }
+
+    /// Reads one packet within `wait`, and then those that are there as well: a more urgent one may
+    /// be among them. (One `recvmmsg` for both costs more than two calls of `recv`.)
+    #[inline]
+    fn read_packets(&mut self, wait: Wait) -> Result<usize, Halt> {
+        let (wire, inbox) = (&self.wire, &mut self.inbox);
+        let is_enveloped = self.framing == Framing::Enveloped;
+        let room = if is_enveloped { PIECE_MAX } else { RAW_PACKET_MAX };
+        let packet = self.packet.get_or_insert_with(|| vec![0; room]);
+        // Without an envelope there is no priority to look for.
+        let most = if is_enveloped { PACKETS_AT_ONCE } else { 1 };
+        let most = self.wanted.map_or(most, |wanted| most.min(wanted.max(1) as usize));
+        let mut size = 0;
+        for index in 0..most {
+            let wait = if index == 0 { wait } else { Wait::Not };
+            let received =
+                wait.run(wire.descriptor(), PollFlags::IN, |how| wire.read_packet(packet, how));
+            match received {
+                Ok(0) if wire.flow() == Flow::Packet => {
+                    inbox.end();
+                    break;
+                }
+                Ok(whole) if whole > room => inbox.note_truncated(whole),
+                Ok(count) => {
+                    inbox.push_packet(&packet[..count]);
+                    size += count.max(1);
+                }
+                Err(halt) if index == 0 => return Err(halt),
+                // What is wrong with the connection is met again when it matters.
+                Err(_) => break,
+            }
+        }
+        Ok(size)
     }
 
     /// Takes in what has come since, if anything has: something more urgent may be among it.
@@ -161,24 +187,6 @@ impl Link {
         }
         self.wire.into_descriptor()
     }
-}
-
-/// Puts received packets into the inbox: the bytes that came, 0 at the end of a connection.
-fn sort_packets(slots: &mut Slots, inbox: &mut Inbox, flow: Flow) -> usize {
-    let mut size = 0;
-    for (bytes, packet) in slots.packets() {
-        if bytes.is_empty() && flow == Flow::Packet {
-            inbox.end();
-            break;
-        }
-        size += bytes.len().max(1);
-        if packet.truncated {
-            inbox.note_truncated(packet.size);
-        } else {
-            inbox.push_packet(bytes);
-        }
-    }
-    size
 }
 
 impl SendEnd for Link {

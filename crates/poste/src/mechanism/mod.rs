@@ -183,6 +183,7 @@ pub struct Frame<'a> {
 impl Frame<'_> {
     /// The bytes that are to be moved.
     #[must_use]
+    #[inline]
     pub fn size(&self) -> usize {
         self.head.len() + self.body.len()
     }
@@ -233,6 +234,7 @@ pub struct Arrival {
 
 impl Arrival {
     /// Makes it as new, keeping what is allocated.
+    #[inline]
     pub fn reset(&mut self) {
         let mut descriptors = std::mem::take(&mut self.descriptors);
         descriptors.clear();

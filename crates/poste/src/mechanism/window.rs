@@ -24,6 +24,7 @@ impl<T> Default for Window<T> {
 
 impl<T> Window<T> {
     /// Puts a thing in; priorities above the highest count as the highest.
+    #[inline]
     pub fn push(&mut self, priority: u16, thing: T) {
         let priority = usize::from(priority.min(PRIORITY_MAX));
         self.occupied |= 1 << priority;
@@ -39,6 +40,7 @@ impl<T> Window<T> {
     }
 
     /// Takes the next thing out, with its priority.
+    #[inline]
     pub fn pop(&mut self) -> Option<(u16, T)> {
         let priority = self.occupied.checked_ilog2()? as usize;
         let queue = self.queue(priority);
@@ -50,6 +52,7 @@ impl<T> Window<T> {
         Some((priority as u16, thing))
     }
 
+    #[inline]
     fn queue(&mut self, priority: usize) -> &mut VecDeque<T> {
         match priority.checked_sub(1) {
             None => &mut self.ordinary,
@@ -65,12 +68,14 @@ impl<T> Window<T> {
 
     /// How many things are in.
     #[must_use]
+    #[inline]
     pub fn len(&self) -> usize {
         self.len
     }
 
     /// Whether nothing is in.
     #[must_use]
+    #[inline]
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }

@@ -71,12 +71,14 @@ impl Wire {
 
     /// Which calls it takes.
     #[must_use]
+    #[inline]
     pub fn flow(&self) -> Flow {
         self.flow
     }
 
     /// The descriptor.
     #[must_use]
+    #[inline]
     pub fn descriptor(&self) -> BorrowedFd<'_> {
         self.descriptor.as_fd()
     }
@@ -102,6 +104,7 @@ impl Wire {
     ///
     /// # Errors
     /// What the system said; `EAGAIN` where it may not wait and nothing is there.
+    #[inline(always)]
     pub fn read(&self, room: &mut [u8], how: Call) -> Result<usize, Errno> {
         match (self.flow, how) {
             (Flow::Pipe, Call::Blocking) => rustix::io::read(&self.descriptor, room),
@@ -118,6 +121,20 @@ impl Wire {
         }
     }
 
+    /// Takes one packet: its whole size, of which as much is there as there was room for.
+    ///
+    /// # Errors
+    /// As [`Wire::read`].
+    #[inline(always)]
+    pub fn read_packet(&self, room: &mut [u8], how: Call) -> Result<usize, Errno> {
+        let flags = match how {
+            Call::Blocking => RecvFlags::TRUNC,
+            Call::Now => RecvFlags::TRUNC | RecvFlags::DONTWAIT,
+        };
+        rustix::net::recv(&self.descriptor, room, flags).map(|(_, whole)| whole)
+    }
+
+    #[inline]
     fn receive(&self, room: &mut [u8], flags: RecvFlags) -> Result<usize, Errno> {
         rustix::net::recv(&self.descriptor, room, flags).map(|(count, _)| count)
     }
@@ -127,6 +144,7 @@ impl Wire {
     ///
     /// # Errors
     /// What the system said; nothing was written.
+    #[inline(always)]
     pub fn write(
         &self,
         frame: &Frame<'_>,
@@ -154,6 +172,7 @@ impl Wire {
         self.write_slices(&[IoSlice::new(head), IoSlice::new(body)], how)
     }
 
+    #[inline(always)]
     fn write_bytes(&self, bytes: &[u8], how: Call) -> Result<usize, Errno> {
         match (self.flow, how) {
             (Flow::Pipe, Call::Blocking) => {
@@ -198,6 +217,7 @@ impl Wire {
     }
 
     /// A write to a pipe, without the signal that a missing reader would raise.
+    #[inline(always)]
     fn quietly(&self, write: impl FnOnce() -> Result<usize, Errno>) -> Result<usize, Errno> {
         if self.broken_pipe_kills { pipe::without_signal(write) } else { write() }
     }
@@ -234,6 +254,7 @@ impl Wire {
     }
 }
 
+#[inline]
 fn send_flags(how: Call) -> SendFlags {
     match how {
         Call::Blocking => SendFlags::NOSIGNAL,
