@@ -31,11 +31,12 @@ fn clippy_has_nothing_to_say() {
 
 /// A rule that is kept with one version of the toolchain: with another it may say other things.
 fn of_toolchain(test: &str, rule: &str, tool: &str) {
-    let version = |tool: &str| {
-        let output = Command::new("cargo").args([tool, "--version"]).output().ok()?;
+    let version = |arguments: &[&str]| {
+        let output = Command::new("cargo").args(arguments).output().ok()?;
         output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
     };
-    let Some(cargo) = version("version").filter(|_| version(tool).is_some()) else {
+    let has_tool = version(&[tool, "--version"]).is_some();
+    let Some(cargo) = version(&["--version"]).filter(|_| has_tool) else {
         return skip(test, &format!("cargo {tool} is missing: rustup component add {tool}"));
     };
     if !cargo.starts_with(&format!("cargo {TOOLCHAIN}.")) {
