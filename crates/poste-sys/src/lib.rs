@@ -4,8 +4,13 @@
 //! names the invariant and who keeps it. Signatures are the proof: descriptors are borrowed or
 //! owned, buffers are slices, and nothing that a peer writes is trusted.
 
+pub mod descriptor;
+pub mod lock;
+pub mod mqueue;
 pub mod packets;
 pub mod pipe;
+pub mod sysctl;
+pub mod sysv;
 
 /// The last error of the calling thread, as rustix says it.
 fn last_errno() -> rustix::io::Errno {

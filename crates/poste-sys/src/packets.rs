@@ -69,13 +69,19 @@ impl Slots {
         slots.zip(&mut self.packets).map(|(slot, packet)| (&slot[..packet.size], packet))
     }
 
-    /// Takes as many packets as are there, and waits for the first where `wait` says so.
+    /// Takes as many packets as are there, at most `most`, and waits for the first where `wait` says
+    /// so.
     ///
     /// # Errors
     /// `EAGAIN` where nothing is there and it may not wait; others as recvmmsg(2).
-    pub fn receive(&mut self, socket: BorrowedFd<'_>, wait: bool) -> Result<usize, Errno> {
+    pub fn receive(
+        &mut self,
+        socket: BorrowedFd<'_>,
+        most: usize,
+        wait: bool,
+    ) -> Result<usize, Errno> {
         const MOST: usize = 16;
-        let count = (self.bytes.len() / self.stride).min(MOST);
+        let count = (self.bytes.len() / self.stride).min(MOST).min(most);
         self.packets.clear();
         // SAFETY: all-zero bytes are valid for these C structures of integers and pointers.
         let mut vectors: [libc::iovec; MOST] = unsafe { zeroed() };
@@ -167,11 +173,11 @@ mod tests {
             socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
                 .unwrap();
         let mut slots = Slots::new(4, 16);
-        assert_eq!(slots.receive(two.as_fd(), false), Err(Errno::AGAIN));
+        assert_eq!(slots.receive(two.as_fd(), 9, false), Err(Errno::AGAIN));
         for body in ["a", "bb", "longer than a slot is"] {
             send(&one, body.as_bytes(), SendFlags::empty()).unwrap();
         }
-        assert_eq!(slots.receive(two.as_fd(), true), Ok(3));
+        assert_eq!(slots.receive(two.as_fd(), 9, true), Ok(3));
         let got: Vec<_> =
             slots.packets().map(|(bytes, packet)| (bytes.to_vec(), packet.truncated)).collect();
         assert_eq!(got[0], (b"a".to_vec(), false));

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::error::Error;
-use crate::mechanism::local;
+use crate::mechanism::{local, pair, pipe};
 use crate::message::Message;
 use crate::options::Options;
 use crate::outgoing::Outgoing;
@@ -16,6 +16,95 @@ use crate::wait::Wait;
 pub struct Duplex {
     sender: Sender,
     receiver: Receiver,
+}
+
+/// A pipe: what is sent into one end comes out of the other, also in a child that inherits it.
+///
+/// ```
+/// # fn main() -> Result<(), poste::Error> {
+/// let (mut sender, mut receiver) = poste::pipe()?;
+/// sender.send("through the kernel")?;
+/// drop(sender);
+/// assert_eq!(receiver.recv()?.text()?, "through the kernel");
+/// assert_eq!(receiver.recv().unwrap_err().kind(), poste::Kind::Disconnected);
+/// # Ok(()) }
+/// ```
+///
+/// # Errors
+/// `Limit` where this process may open no more descriptors.
+pub fn pipe() -> Result<(Sender, Receiver), Error> {
+    pipe_with(&Options::new())
+}
+
+/// A pipe, opened as the options say: raw, of another capacity.
+///
+/// # Errors
+/// As [`pipe`]; `Limit` where the system allows no pipe so large.
+pub fn pipe_with(options: &Options) -> Result<(Sender, Receiver), Error> {
+    let (sending, receiving) = pipe::pair(options).map_err(|error| error.on("make", &"pipe:"))?;
+    Ok((
+        Sender::over(&pipe::MECHANISM, sending, options.clone()),
+        Receiver::over(&pipe::MECHANISM, receiving, options.clone()),
+    ))
+}
+
+/// A socket pair: two sides of one connection, each sends and receives.
+///
+/// ```
+/// # fn main() -> Result<(), poste::Error> {
+/// let (mut here, mut there) = poste::pair()?;
+/// here.send("ping")?;
+/// assert_eq!(there.recv()?.text()?, "ping");
+/// there.send("pong")?;
+/// assert_eq!(here.recv()?.text()?, "pong");
+/// # Ok(()) }
+/// ```
+///
+/// # Errors
+/// `Limit` where this process may open no more descriptors.
+pub fn pair() -> Result<(Duplex, Duplex), Error> {
+    pair_with(&Options::new())
+}
+
+/// A socket pair, opened as the options say.
+///
+/// # Errors
+/// As [`pair`].
+pub fn pair_with(options: &Options) -> Result<(Duplex, Duplex), Error> {
+    let (one, two) = pair::pair(options).map_err(|error| error.on("make", &"pair:"))?;
+    let side = |(sending, receiving)| Duplex {
+        sender: Sender::over(&pair::MECHANISM, sending, options.clone()),
+        receiver: Receiver::over(&pair::MECHANISM, receiving, options.clone()),
+    };
+    Ok((side(one), side(two)))
+}
+
+/// Two pipes, one for each direction: two sides, each sends and receives.
+///
+/// ```
+/// # fn main() -> Result<(), poste::Error> {
+/// let (mut here, mut there) = poste::pipes()?;
+/// here.send("ping")?;
+/// there.send("pong")?;
+/// assert_eq!((here.recv()?.text()?, there.recv()?.text()?), ("pong", "ping"));
+/// # Ok(()) }
+/// ```
+///
+/// # Errors
+/// `Limit` where this process may open no more descriptors.
+pub fn pipes() -> Result<(Duplex, Duplex), Error> {
+    pipes_with(&Options::new())
+}
+
+/// Two pipes, opened as the options say.
+///
+/// # Errors
+/// As [`pipes`].
+pub fn pipes_with(options: &Options) -> Result<(Duplex, Duplex), Error> {
+    let (to, from_here) = pipe_with(options)?;
+    let (back, from_there) = pipe_with(options)?;
+    let here = Duplex { sender: to, receiver: from_there };
+    Ok((here, Duplex { sender: back, receiver: from_here }))
 }
 
 /// A channel inside this process: the same sender and receiver, without the kernel.
@@ -31,19 +120,22 @@ pub struct Duplex {
 /// # Errors
 /// None today; the form is that of the other channels.
 pub fn local() -> Result<(Sender, Receiver), Error> {
-    let options = Options::new();
-    let (sending, receiving) = local::pair(&options)?;
+    local_with(&Options::new())
+}
+
+/// A channel inside this process, opened as the options say.
+///
+/// # Errors
+/// As [`local`].
+pub fn local_with(options: &Options) -> Result<(Sender, Receiver), Error> {
+    let (sending, receiving) = local::pair(options)?;
     Ok((
         Sender::over(&local::MECHANISM, sending, options.clone()),
-        Receiver::over(&local::MECHANISM, receiving, options),
+        Receiver::over(&local::MECHANISM, receiving, options.clone()),
     ))
 }
 
 impl Duplex {
-    pub(crate) fn of(sender: Sender, receiver: Receiver) -> Duplex {
-        Duplex { sender, receiver }
-    }
-
     /// The two directions, each to be used, or given away, by itself.
     #[must_use]
     pub fn split(self) -> (Sender, Receiver) {

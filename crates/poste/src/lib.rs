@@ -43,7 +43,7 @@ pub use capabilities::{
     Capabilities, Counters, Facts, Identity, Peers, Priorities, Redelivers, Unit,
 };
 pub use credentials::Credentials;
-pub use duplex::{Duplex, local};
+pub use duplex::{Duplex, local, local_with, pair, pair_with, pipe, pipe_with, pipes, pipes_with};
 pub use error::{Error, Kind};
 pub use message::{Message, OwnedMessage};
 pub use options::{Create, Framing, Options, Role, parse_size};

@@ -3,6 +3,7 @@
 //! Every form of every call comes down to a [`Wait`]. All clocks are monotonic; nothing here reads
 //! the wall clock. Sources: poll(2), clock_gettime(2), signal(7) ("Interruption of system calls").
 
+use std::mem::MaybeUninit;
 use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
 
@@ -10,6 +11,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
 use crate::error::{Error, Kind};
+use crate::limits::{EVENTS_AT_ONCE, PAUSE_MIN};
 
 /// How long a call may wait.
 ///
@@ -110,21 +112,50 @@ impl Wait {
         }
     }
 
-    /// Makes a call again and again where the kernel has no descriptor to wait on, with pauses.
+    /// Makes a system call where the kernel has no descriptor to wait on.
+    ///
+    /// Waiting for ever is the plain blocking call; a deadline makes the call again and again, with
+    /// pauses that double from [`PAUSE_MIN`] to `pause_max`: what comes soon is noticed soon, and
+    /// waiting long stays cheap.
     pub fn retry<T>(
         self,
-        pause: Duration,
-        mut call: impl FnMut() -> Result<T, Errno>,
+        pause_max: Duration,
+        mut call: impl FnMut(Call) -> Result<T, Errno>,
     ) -> Result<T, Halt> {
         let wait = self.begin();
+        let how = if wait == Wait::Forever { Call::Blocking } else { Call::Now };
+        let mut pause = PAUSE_MIN.min(pause_max);
         loop {
-            match call() {
+            match call(how) {
                 Ok(value) => return Ok(value),
                 Err(Errno::INTR) => {}
                 Err(Errno::AGAIN) => match wait.left() {
                     Some(left) if left.is_zero() => return Err(Halt::Later),
-                    left => std::thread::sleep(left.map_or(pause, |left| left.min(pause))),
+                    left => {
+                        std::thread::sleep(left.map_or(pause, |left| left.min(pause)));
+                        pause = (pause * 2).min(pause_max);
+                    }
                 },
+                Err(errno) => return Err(Halt::System(errno)),
+            }
+        }
+    }
+
+    /// Takes events from an epoll descriptor, waiting for the first within this wait: what each
+    /// entry was registered with. There is at least one.
+    pub fn events(self, epoll: BorrowedFd<'_>, entries: &mut Vec<u64>) -> Result<(), Halt> {
+        let wait = self.begin();
+        let mut room = [MaybeUninit::uninit(); EVENTS_AT_ONCE];
+        loop {
+            let left = wait.left().map(timespec);
+            match rustix::event::epoll::wait(epoll, &mut room, left.as_ref()) {
+                Ok(([], _)) => return Err(Halt::Later),
+                Ok((events, _)) => {
+                    entries.clear();
+                    entries.extend(events.iter().map(|event| event.data.u64()));
+                    return Ok(());
+                }
+                Err(Errno::INTR) => {}
                 Err(errno) => return Err(Halt::System(errno)),
             }
         }
@@ -231,5 +262,27 @@ mod tests {
         let (reader, _writer) = rustix::pipe::pipe().unwrap();
         let end = Instant::now();
         assert_eq!(Wait::Until(end).run(reader.as_fd(), PollFlags::IN, |_| Ok(1)), Ok(1));
+    }
+    #[test]
+    fn a_call_without_a_descriptor_is_made_again_until_the_deadline() {
+        let time = Duration::from_millis(20);
+        let start = Instant::now();
+        let mut calls = 0;
+        let done = Wait::For(time).retry(Duration::from_millis(2), |how| {
+            assert_eq!(how, Call::Now);
+            calls += 1;
+            Err::<(), _>(Errno::AGAIN)
+        });
+        assert_eq!(done, Err(Halt::Later));
+        assert!(start.elapsed() >= time);
+        assert!((2..30).contains(&calls), "{calls} calls");
+
+        let mut left = 3;
+        let done = Wait::Forever.retry(Duration::ZERO, |how| {
+            assert_eq!(how, Call::Blocking);
+            left -= 1;
+            if left == 0 { Ok(7) } else { Err(Errno::INTR) }
+        });
+        assert_eq!(done, Ok(7));
     }
 }

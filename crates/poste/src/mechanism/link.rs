@@ -125,8 +125,9 @@ impl Link {
                     Framing::Enveloped => Slots::new(PACKETS_AT_ONCE, PIECE_MAX),
                     _ => Slots::new(1, RAW_PACKET_MAX),
                 });
+                let most = self.wanted.map_or(usize::MAX, |wanted| wanted.max(1) as usize);
                 wait.run(wire.descriptor(), PollFlags::IN, |how| {
-                    slots.receive(wire.descriptor(), how == Call::Blocking)
+                    slots.receive(wire.descriptor(), most, how == Call::Blocking)
                 })?;
                 Ok(sort_packets(slots, inbox, wire.flow()))
             }
@@ -136,6 +137,14 @@ impl Link {
                     inbox.fill(wanted, |room| wire.read(room, how))
                 })
             }
+        }
+    }
+
+    /// Takes in what has come since, if anything has: something more urgent may be among it.
+    pub fn look(&mut self) {
+        if self.wanted.is_none() {
+            // That nothing came is no news, and what went wrong is met again when it matters.
+            let _ = self.read(Wait::Not);
         }
     }
 
@@ -227,9 +236,8 @@ impl RecvEnd for Link {
         let wait = wait.begin();
         arrival.reset();
         if !self.inbox.is_empty() {
-            if self.wanted.is_none() && self.inbox.should_look() {
-                // Something more urgent may have come; that nothing did is no news.
-                let _ = self.read(Wait::Not);
+            if self.inbox.should_look() {
+                self.look();
             }
             self.take(arrival);
             return Ok(());

@@ -10,6 +10,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 
 use rustix::event::{EventfdFlags, PollFlags, eventfd};
 
+use super::pipe::{OpenedReceiver, OpenedSender};
 use super::window::Window;
 use super::{
     Arrival, EndTraits, Frame, Mechanism, News, Opened, Opening, Pollable, RecvEnd, SendEnd,
@@ -86,7 +87,7 @@ struct Letter {
 }
 
 /// A new channel without a name.
-pub(crate) fn pair(options: &Options) -> Result<(Opened<dyn SendEnd>, Opened<dyn RecvEnd>), Error> {
+pub(crate) fn pair(options: &Options) -> Result<(OpenedSender, OpenedReceiver), Error> {
     let channel = Arc::new(Channel::new(options, false));
     let address = Address::new(MECHANISM.scheme, "")?;
     let opening = Opening { address: &address, options };

@@ -15,18 +15,47 @@ use rustix::event::PollFlags;
 use crate::address::Address;
 use crate::capabilities::{Capabilities, Peers};
 use crate::credentials::Credentials;
+use crate::envelope::BLOCK;
 use crate::error::{Error, Kind};
+use crate::limits::{PIECE_MAX, PIPE_ATOMIC, PRIORITY_MAX, READ_MAX};
 use crate::options::Options;
 use crate::wait::Wait;
 
+pub mod fifo;
 pub mod inbox;
+pub mod inherited;
 pub mod link;
 pub mod local;
+pub mod merge;
+pub mod pair;
+pub mod path;
+pub mod pipe;
+pub mod posix_queue;
+pub mod socket;
+pub mod sysv_queue;
+pub mod tcp;
+pub mod udp;
+pub mod unix_datagram;
+pub mod unix_packet;
+pub mod unix_stream;
 pub mod window;
 pub mod wire;
 
 /// Every mechanism of this machine, in the order in which they are shown.
-pub static ALL: &[&Mechanism] = &[&local::MECHANISM];
+pub static ALL: &[&Mechanism] = &[
+    &pipe::MECHANISM,
+    &pair::MECHANISM,
+    &inherited::MECHANISM,
+    &fifo::MECHANISM,
+    &posix_queue::MECHANISM,
+    &sysv_queue::MECHANISM,
+    &unix_stream::MECHANISM,
+    &unix_packet::MECHANISM,
+    &unix_datagram::MECHANISM,
+    &tcp::MECHANISM,
+    &udp::MECHANISM,
+    &local::MECHANISM,
+];
 
 /// The mechanism of a scheme.
 #[must_use]
@@ -101,6 +130,35 @@ pub struct EndTraits {
     pub introduces: bool,
     /// Pieces of one sender arrive in order and none is lost.
     pub reliable: bool,
+}
+
+impl EndTraits {
+    /// A byte stream over a connection.
+    pub(crate) const STREAM: EndTraits = EndTraits {
+        piece_size: PIECE_MAX,
+        pieces: true,
+        gather: READ_MAX,
+        message_size: None,
+        capacity: None,
+        priority_max: PRIORITY_MAX,
+        introduces: true,
+        reliable: true,
+    };
+
+    /// A byte stream that several may write: what is not torn apart is a write of PIPE_BUF bytes.
+    pub(crate) const PIPE: EndTraits = EndTraits {
+        piece_size: PIPE_ATOMIC,
+        gather: PIPE_ATOMIC,
+        introduces: false,
+        ..EndTraits::STREAM
+    };
+
+    /// Packets over a connection.
+    pub(crate) const PACKET: EndTraits = EndTraits { gather: 0, ..EndTraits::STREAM };
+
+    /// Packets without a connection.
+    pub(crate) const DATAGRAM: EndTraits =
+        EndTraits { gather: 0, introduces: false, ..EndTraits::STREAM };
 }
 
 /// One piece on its way out.
@@ -352,4 +410,16 @@ pub(crate) fn resolve(
         }
     }
     Ok((mechanism, options))
+}
+
+/// Refuses an enveloped end whose pieces are too small for the envelope alone, where each piece is
+/// a whole message that names its sender itself.
+pub(crate) fn check_envelope_fits(piece_size: usize, options: &Options) -> Result<(), Error> {
+    let head = BLOCK * if options.check { 3 } else { 2 };
+    if options.is_raw() || piece_size >= head {
+        return Ok(());
+    }
+    let detail = format!("messages of {piece_size} bytes have no room for an envelope of {head}");
+    Err(Error::new(Kind::NotSupported, detail)
+        .with_hint("use it raw (--raw), or make it anew with larger messages"))
 }

@@ -42,6 +42,9 @@ pub struct Wire {
     broken_pipe_kills: bool,
 }
 
+/// The file system of anonymous pipes, as statfs(2) names it.
+const PIPEFS_MAGIC: rustix::fs::FsWord = 0x5049_5045;
+
 /// How a pipe is called without waiting.
 #[derive(Debug)]
 enum Quick {
@@ -200,27 +203,23 @@ impl Wire {
     }
 
     fn quick_read(&self) -> &Quick {
-        self.quick_read.get_or_init(|| {
-            // An empty read asks whether the kernel knows the flag here, and takes nothing.
-            self.quick(pipe::read_now(self.descriptor(), &mut []), OFlags::RDONLY)
-        })
+        self.quick_read.get_or_init(|| self.quick(OFlags::RDONLY))
     }
 
     fn quick_write(&self) -> &Quick {
-        self.quick_write
-            .get_or_init(|| self.quick(pipe::write_now(self.descriptor(), &[]), OFlags::WRONLY))
+        self.quick_write.get_or_init(|| self.quick(OFlags::WRONLY))
     }
 
-    /// A FIFO can be opened once more through /proc, with flags of our own; others (a terminal, a
-    /// FIFO of another user) are polled first.
-    fn quick(&self, probe: Result<usize, Errno>, access: OFlags) -> Quick {
-        let is_pipe = rustix::fs::fstat(&self.descriptor)
-            .is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Fifo);
-        if !is_pipe {
-            return Quick::PollFirst;
-        }
-        if !matches!(probe, Err(Errno::OPNOTSUPP | Errno::INVAL | Errno::SPIPE)) {
+    /// Anonymous pipes know the flag. A FIFO doesn't, and is opened once more through /proc, with
+    /// flags of our own; others (a terminal, a FIFO of another user) are polled first.
+    fn quick(&self, access: OFlags) -> Quick {
+        if rustix::fs::fstatfs(&self.descriptor).is_ok_and(|fs| fs.f_type == PIPEFS_MAGIC) {
             return Quick::Flag;
+        }
+        let is_fifo = rustix::fs::fstat(&self.descriptor)
+            .is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Fifo);
+        if !is_fifo {
+            return Quick::PollFirst;
         }
         let path = format!("/proc/self/fd/{}", self.descriptor.as_raw_fd());
         let flags = access | OFlags::NONBLOCK | OFlags::CLOEXEC;

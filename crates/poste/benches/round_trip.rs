@@ -1,0 +1,437 @@
+//! The round trip of a small message: through poste, and through the same mechanism's plain system
+//! calls, in one run, in turns, both processes on one processor.
+//!
+//! `cargo bench -p poste --bench round_trip [SCHEME…]`
+//!
+//! For each mechanism there are two ways of waiting: the plain blocking call, and poll with a
+//! deadline before the call. The plain program does each by itself, poste's forms are `recv` and
+//! `recv_deadline`. A receiver that listens waits on all its connections, so that its `recv` is
+//! compared with poll and call. Each figure is the median over rounds of
+//! 1,000 round trips; the ratio is the median of the ratios of neighbouring rounds.
+
+use std::error::Error;
+use std::io::{Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use poste::{Options, Receiver, Sender, Wait};
+use poste_sys::{mqueue, sysv};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::net::{
+    AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags, SocketType, accept_with,
+    bind, connect, listen, recv, send, socket_with, socketpair,
+};
+use rustix::thread::{CpuSet, sched_setaffinity};
+
+type Outcome<T> = Result<T, Box<dyn Error>>;
+
+const SIZE: usize = 64;
+const TRIPS: usize = 1000;
+const ROUNDS: usize = 31;
+
+fn main() -> Outcome<()> {
+    let arguments: Vec<String> =
+        std::env::args().skip(1).filter(|word| word != "--bench").collect();
+    if let [role, rest @ ..] = &arguments[..] {
+        if role == "echo-plain" {
+            return echo(&mut Plain::from_parent(&rest[0])?, &rest[1]);
+        }
+        if role == "echo-poste" {
+            return echo(&mut Poste::in_child(&rest[0])?, &rest[1]);
+        }
+    }
+    println!("round trip of {SIZE} bytes, both processes on processor 0, µs");
+    println!("{:<10} {:<10} {:>8} {:>8} {:>7}", "mechanism", "waiting", "plain", "poste", "ratio");
+    for scheme in ["pipe", "pair", "fifo", "mq", "sysv", "unix", "seqpacket", "dgram", "tcp", "udp"]
+    {
+        if !arguments.is_empty() && !arguments.iter().any(|wanted| wanted == scheme) {
+            continue;
+        }
+        for waiting in ["blocking", "deadline"] {
+            let listens = matches!(scheme, "unix" | "seqpacket" | "tcp");
+            let can = match waiting {
+                "blocking" => !listens,
+                _ => scheme != "sysv",
+            };
+            if can {
+                compare(scheme, waiting)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Runs both in turns and prints the row.
+fn compare(scheme: &str, waiting: &str) -> Outcome<()> {
+    let (mut plain, mut plain_child) = Plain::with_child(scheme, waiting)?;
+    let (mut poste, mut poste_child) = Poste::with_child(scheme, waiting)?;
+    pin(0)?;
+    let how = How::of(waiting);
+    let (mut plains, mut postes, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
+    for round in 0..ROUNDS + 2 {
+        let first = round_trips(&mut plain, how)?;
+        let second = round_trips(&mut poste, how)?;
+        if round >= 2 {
+            plains.push(first);
+            postes.push(second);
+            ratios.push(second / first);
+        }
+    }
+    println!(
+        "{scheme:<10} {waiting:<10} {:>8.2} {:>8.2} {:>7.3}",
+        median(&mut plains),
+        median(&mut postes),
+        median(&mut ratios)
+    );
+    for child in [&mut plain_child, &mut poste_child] {
+        child.kill()?;
+        child.wait()?;
+    }
+    let (there, back) = addresses(scheme);
+    for address in [there, back] {
+        // A killed child leaves its socket; a port leaves nothing, and says so.
+        let _ = poste::remove(address);
+    }
+    for queue in GONE.lock().map_err(|_| "poisoned")?.drain(..) {
+        sysv::remove(queue)?;
+    }
+    Ok(())
+}
+
+fn median(values: &mut [f64]) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+/// The mean of one round, in µs.
+fn round_trips(end: &mut impl End, how: How) -> Outcome<f64> {
+    let mut message = [7; SIZE];
+    let start = Instant::now();
+    for trip in 0..TRIPS {
+        message[0] = trip as u8;
+        end.send(&message)?;
+        let first = end.recv(how)?;
+        assert_eq!(first, trip as u8, "the echo is what was sent");
+    }
+    Ok(start.elapsed().as_secs_f64() * 1e6 / TRIPS as f64)
+}
+
+fn echo(end: &mut impl End, waiting: &str) -> Outcome<()> {
+    pin(0)?;
+    let how = How::of(waiting);
+    loop {
+        let first = end.recv(how)?;
+        let mut message = [7; SIZE];
+        message[0] = first;
+        end.send(&message)?;
+    }
+}
+
+fn pin(processor: usize) -> Outcome<()> {
+    let mut set = CpuSet::new();
+    set.set(processor);
+    Ok(sched_setaffinity(None, &set)?)
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum How {
+    Blocking,
+    Deadline,
+}
+
+impl How {
+    fn of(waiting: &str) -> How {
+        if waiting == "blocking" { How::Blocking } else { How::Deadline }
+    }
+}
+
+const LIMIT: Duration = Duration::from_secs(20);
+
+trait End {
+    fn send(&mut self, message: &[u8; SIZE]) -> Outcome<()>;
+    /// Receives a message of the right size: its first byte.
+    fn recv(&mut self, how: How) -> Outcome<u8>;
+}
+
+/// poste's two ends.
+struct Poste {
+    sender: Sender,
+    receiver: Receiver,
+}
+
+impl End for Poste {
+    fn send(&mut self, message: &[u8; SIZE]) -> Outcome<()> {
+        self.sender.send(message)?;
+        Ok(())
+    }
+
+    fn recv(&mut self, how: How) -> Outcome<u8> {
+        let message = match how {
+            How::Blocking => self.receiver.recv()?,
+            How::Deadline => self.receiver.recv_deadline(Instant::now() + LIMIT)?,
+        };
+        assert_eq!(message.len(), SIZE);
+        Ok(message[0])
+    }
+}
+
+impl Poste {
+    fn with_child(scheme: &str, waiting: &str) -> Outcome<(Poste, Child)> {
+        let mut command = Command::new(std::env::current_exe()?);
+        if scheme == "pipe" {
+            let (sender, theirs) = poste::pipe()?;
+            let (back, receiver) = poste::pipe()?;
+            command.args(["echo-poste", "fd:0 fd:1", waiting]);
+            command.stdin(theirs.into_descriptor()?).stdout(back.into_descriptor()?);
+            return Ok((Poste { sender, receiver }, command.spawn()?));
+        }
+        if scheme == "pair" {
+            let (ours, theirs) = poste::pair()?;
+            let (sender, receiver) = ours.split();
+            command.args(["echo-poste", "fd:0 fd:0", waiting]);
+            let (theirs, _) = theirs.split();
+            command.stdin(theirs.into_descriptor()?);
+            return Ok((Poste { sender, receiver }, command.spawn()?));
+        }
+        let (there, back) = addresses(scheme);
+        let receiver = Receiver::create(&back)?;
+        let back = receiver.address().to_string();
+        command.args(["echo-poste", &format!("{there} {back}"), waiting]);
+        command.stdout(Stdio::piped());
+        let mut child = command.spawn()?;
+        let mut real = String::new();
+        let mut byte = [0];
+        let mut output = child.stdout.take().ok_or("no output")?;
+        while output.read(&mut byte)? == 1 && byte[0] != b'\n' {
+            real.push(byte[0].into());
+        }
+        let patience = Options::new().patience(Wait::For(LIMIT));
+        let sender = Sender::open_with(&real, &patience)?;
+        Ok((Poste { sender, receiver }, child))
+    }
+
+    fn in_child(addresses: &str) -> Outcome<Poste> {
+        let (there, back) = addresses.split_once(' ').ok_or("two addresses")?;
+        let receiver = Receiver::create(there)?;
+        if !there.starts_with("fd:") {
+            println!("{}", receiver.address());
+            std::io::stdout().flush()?;
+        }
+        let patience = Options::new().patience(Wait::For(LIMIT));
+        let sender = Sender::open_with(back, &patience)?;
+        Ok(Poste { sender, receiver })
+    }
+}
+
+fn addresses(scheme: &str) -> (String, String) {
+    let process = std::process::id();
+    let directory = std::env::temp_dir();
+    let name = |way: &str| match scheme {
+        "mq" => format!("mq:/poste-bench-{process}-{way}"),
+        "sysv" => format!("sysv:0x{:x}", 0x7057_0000 + process * 2 + u32::from(way == "back")),
+        "tcp" | "udp" => format!("{scheme}:127.0.0.1:0"),
+        _ => format!("{scheme}:{}/poste-bench-{process}-{scheme}-{way}", directory.display()),
+    };
+    (name("there"), name("back"))
+}
+
+/// The same over plain system calls. The child has its ends as standard input and output; System V
+/// queues, which have no descriptor, it opens by key.
+struct Plain {
+    calls: Calls,
+    /// Where messages come from and go to; for System V these are of no use.
+    ends: Option<(OwnedFd, OwnedFd)>,
+    buffer: Vec<u8>,
+}
+
+enum Calls {
+    ReadWrite,
+    SendRecv,
+    Posix,
+    SystemV { from: sysv::Queue, to: sysv::Queue, letter: sysv::Letter },
+}
+
+/// As large as a POSIX queue wants it, and as what poste reads at once.
+const BUFFER: usize = 8192;
+
+impl Plain {
+    fn new(scheme: &str, ends: Option<(OwnedFd, OwnedFd)>) -> Plain {
+        let calls = match scheme {
+            "pipe" | "fifo" => Calls::ReadWrite,
+            "mq" => Calls::Posix,
+            _ => Calls::SendRecv,
+        };
+        Plain { calls, ends, buffer: vec![0; BUFFER] }
+    }
+
+    fn system_v(from: i32, to: i32) -> Outcome<Plain> {
+        let calls = Calls::SystemV {
+            from: sysv::open(from, 0o600)?,
+            to: sysv::open(to, 0o600)?,
+            letter: sysv::Letter::new(BUFFER),
+        };
+        Ok(Plain { calls, ends: None, buffer: Vec::new() })
+    }
+
+    fn with_child(scheme: &str, waiting: &str) -> Outcome<(Plain, Child)> {
+        let mut command = Command::new(std::env::current_exe()?);
+        if scheme == "sysv" {
+            let key = 0x7058_0000 + std::process::id() as i32 * 2;
+            let queues = (sysv::create(key, 0o600)?, sysv::create(key + 1, 0o600)?);
+            let plain = Plain::system_v(key + 1, key)?;
+            let child = command
+                .args(["echo-plain", &format!("sysv:{key}:{}", key + 1), waiting])
+                .stdout(Stdio::piped())
+                .spawn()?;
+            let mut child = child;
+            // It says so when it has opened them; they go with this process's last look at them.
+            child.stdout.take().ok_or("no output")?.read_exact(&mut [0])?;
+            GONE.lock().map_err(|_| "poisoned")?.extend([queues.0, queues.1]);
+            return Ok((plain, child));
+        }
+        let (ours, theirs) = two_ends(scheme)?;
+        let plain = Plain::new(scheme, Some(ours));
+        command.args(["echo-plain", scheme, waiting]).stdin(theirs.0).stdout(theirs.1);
+        Ok((plain, command.spawn()?))
+    }
+
+    fn from_parent(scheme: &str) -> Outcome<Plain> {
+        if let Some(keys) = scheme.strip_prefix("sysv:") {
+            let (from, to) = keys.split_once(':').ok_or("two keys")?;
+            let plain = Plain::system_v(from.parse()?, to.parse()?)?;
+            print!("+");
+            std::io::stdout().flush()?;
+            return Ok(plain);
+        }
+        let copy = |number: i32| poste_sys::descriptor::copy(number);
+        Ok(Plain::new(scheme, Some((copy(0)?, copy(1)?))))
+    }
+}
+
+/// System V queues to be removed at the end.
+static GONE: std::sync::Mutex<Vec<sysv::Queue>> = std::sync::Mutex::new(Vec::new());
+
+/// What one side receives from and sends to.
+type Ends = (OwnedFd, OwnedFd);
+
+/// Two one-way channels: our ends and the child's.
+fn two_ends(scheme: &str) -> Outcome<(Ends, Ends)> {
+    let (there_in, there_out) = one_way(scheme, "there")?;
+    let (back_in, back_out) = one_way(scheme, "back")?;
+    if scheme == "pair" {
+        // One socket, both ways, as poste's pair is.
+        return Ok(((there_in.try_clone()?, there_in), (there_out.try_clone()?, there_out)));
+    }
+    Ok(((back_in, there_out), (there_in, back_out)))
+}
+
+/// A channel: what receives, and what sends.
+fn one_way(scheme: &str, way: &str) -> Outcome<Ends> {
+    let process = std::process::id();
+    let path = std::env::temp_dir().join(format!("poste-plain-{process}-{way}"));
+    let flags = SocketFlags::CLOEXEC;
+    let unix = |kind| -> Outcome<Ends> {
+        let name = SocketAddrUnix::new(&path)?;
+        let receiver = socket_with(AddressFamily::UNIX, kind, flags, None)?;
+        bind(&receiver, &name)?;
+        let sender = socket_with(AddressFamily::UNIX, kind, flags, None)?;
+        if kind == SocketType::DGRAM {
+            connect(&sender, &name)?;
+            std::fs::remove_file(&path)?;
+            return Ok((receiver, sender));
+        }
+        listen(&receiver, 1)?;
+        connect(&sender, &name)?;
+        std::fs::remove_file(&path)?;
+        Ok((accept_with(&receiver, flags)?, sender))
+    };
+    match scheme {
+        "pipe" => Ok(rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?),
+        "pair" => Ok(socketpair(AddressFamily::UNIX, SocketType::STREAM, flags, None)?),
+        "fifo" => {
+            rustix::fs::mkfifoat(
+                rustix::fs::CWD,
+                &path,
+                rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR,
+            )?;
+            let both = std::fs::OpenOptions::new().read(true).write(true).open(&path)?;
+            let writer = std::fs::OpenOptions::new().write(true).open(&path)?;
+            let reader = std::fs::File::open(&path)?;
+            drop(both);
+            std::fs::remove_file(&path)?;
+            Ok((reader.into(), writer.into()))
+        }
+        "mq" => {
+            let name = std::ffi::CString::new(format!("/poste-plain-{process}-{way}"))?;
+            let receiver = mqueue::create(&name, mqueue::Access::Receive, 0o600, 10, BUFFER)?;
+            let sender = mqueue::open(&name, mqueue::Access::Send)?;
+            mqueue::unlink(&name)?;
+            Ok((receiver, sender))
+        }
+        "unix" => unix(SocketType::STREAM),
+        "seqpacket" => unix(SocketType::SEQPACKET),
+        "dgram" => unix(SocketType::DGRAM),
+        "tcp" => {
+            let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+            let sender = std::net::TcpStream::connect(listener.local_addr()?)?;
+            let (receiver, _) = listener.accept()?;
+            sender.set_nodelay(true)?;
+            Ok((receiver.into(), sender.into()))
+        }
+        "udp" => {
+            let receiver = std::net::UdpSocket::bind("127.0.0.1:0")?;
+            let sender = std::net::UdpSocket::bind("127.0.0.1:0")?;
+            sender.connect(receiver.local_addr()?)?;
+            Ok((receiver.into(), sender.into()))
+        }
+        _ => Err("no such mechanism".into()),
+    }
+}
+
+impl End for Plain {
+    fn send(&mut self, message: &[u8; SIZE]) -> Outcome<()> {
+        match (&mut self.calls, &self.ends) {
+            (Calls::ReadWrite, Some((_, to))) => {
+                rustix::io::write(to, message)?;
+            }
+            (Calls::SendRecv, Some((_, to))) => {
+                send(to, message, SendFlags::NOSIGNAL)?;
+            }
+            (Calls::Posix, Some((_, to))) => mqueue::send(to.as_fd(), message, 0, true)?,
+            (Calls::SystemV { to, letter, .. }, _) => {
+                letter.write(1, [message, &[]]);
+                sysv::send(*to, letter, true)?;
+            }
+            _ => unreachable!("only System V has no descriptors"),
+        }
+        Ok(())
+    }
+
+    fn recv(&mut self, how: How) -> Outcome<u8> {
+        if let (How::Deadline, Some((from, _))) = (how, &self.ends) {
+            let end = Instant::now() + LIMIT;
+            let left = Timespec::try_from(end.saturating_duration_since(Instant::now()))?;
+            poll(&mut [PollFd::from_borrowed_fd(from.as_fd(), PollFlags::IN)], Some(&left))?;
+        }
+        let wait = how == How::Blocking;
+        let size = match (&mut self.calls, &self.ends) {
+            (Calls::ReadWrite, Some((from, _))) => rustix::io::read(from, &mut self.buffer[..])?,
+            (Calls::SendRecv, Some((from, _))) => {
+                let flags = if wait { RecvFlags::empty() } else { RecvFlags::DONTWAIT };
+                recv(from, &mut self.buffer[..], flags)?.0
+            }
+            (Calls::Posix, Some((from, _))) => {
+                mqueue::receive(from.as_fd(), &mut self.buffer, wait)?.0
+            }
+            (Calls::SystemV { from, letter, .. }, _) => {
+                sysv::receive(*from, letter, 0, true)?;
+                assert_eq!(letter.bytes().len(), SIZE);
+                return Ok(letter.bytes()[0]);
+            }
+            _ => unreachable!("only System V has no descriptors"),
+        };
+        assert_eq!(size, SIZE);
+        Ok(self.buffer[0])
+    }
+}

@@ -1,0 +1,561 @@
+//! The FIFO: a pipe with a name, many writers and one reader.
+//!
+//! Opening never hangs: a receiver waits for its first writer when it receives, a sender for its
+//! first reader when it sends. When the last writer goes, the read end is opened afresh, which alone
+//! makes it quiet again, and waits for the next; inotify tells a waiting end that the other one has
+//! opened, or that the name is gone. An enveloped FIFO has one receiver, kept by a lock on the FIFO
+//! itself; opened as shared, several take turns under a second lock.
+//! Sources: fifo(7), pipe(7), open(2) (ENXIO), flock(2), inotify(7).
+
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use poste_sys::lock;
+use rustix::event::PollFlags;
+use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
+use rustix::fs::inotify::{self, WatchFlags};
+use rustix::fs::{CWD, FileType, FlockOperation, Mode, OFlags, flock, mkfifoat};
+use rustix::io::Errno;
+
+use super::link::Link;
+use super::pipe::{OpenedReceiver, OpenedSender, set_capacity};
+use super::wire::Flow;
+use super::{Arrival, EndTraits, Frame, Mechanism, News, Opened, Opening, Pollable, path};
+use super::{RecvEnd, SendEnd};
+use crate::address::Address;
+use crate::capabilities::{Capabilities, Peers};
+use crate::error::{Error, Kind};
+use crate::options::{Create, Options};
+use crate::wait::{Halt, Wait};
+
+/// Named pipe.
+pub static MECHANISM: Mechanism = Mechanism {
+    scheme: "fifo",
+    title: "FIFO",
+    example: "fifo:/run/user/1000/log",
+    capabilities: Capabilities::PLAIN,
+    settings: &["message-size", "mode", "shared"],
+    create: |opening| make(opening),
+    open_sender,
+    open_receiver,
+    remove: |address| path::remove(path::of(address)?, FileType::Fifo, "FIFO"),
+};
+
+fn make(opening: &Opening<'_>) -> Result<(), Error> {
+    let path = path::of(opening.address)?;
+    path::place(path, opening.options.mode_or_default(), |name| {
+        mkfifoat(CWD, name, Mode::RUSR | Mode::WUSR)
+    })
+}
+
+/// Makes the FIFO where that is asked for; what is there is used if it is one.
+fn ensure<'a>(opening: &'a Opening<'_>) -> Result<&'a Path, Error> {
+    let path = path::of(opening.address)?;
+    match opening.options.create {
+        Create::No => {}
+        Create::New => make(opening)?,
+        Create::IfAbsent => match make(opening) {
+            Err(error) if error.errno() == Some(Errno::EXIST.raw_os_error()) => {}
+            done => done?,
+        },
+    }
+    Ok(path)
+}
+
+/// Opens the FIFO without waiting for the other side; `ENXIO` where a reader is missing.
+fn open(path: &Path, access: OFlags) -> Result<OwnedFd, Errno> {
+    let flags = access | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
+    let descriptor = rustix::fs::open(path, flags, Mode::empty())?;
+    // This description is ours alone; plain calls on it wait from now on.
+    let flags = rustix::fs::fcntl_getfl(&descriptor)?;
+    rustix::fs::fcntl_setfl(&descriptor, flags - OFlags::NONBLOCK)?;
+    Ok(descriptor)
+}
+
+/// Refuses what is no FIFO before it is opened: opening a device may do things.
+fn check(path: &Path, address: &Address) -> Result<(), Error> {
+    let stat = rustix::fs::stat(path).map_err(|errno| {
+        let error = path::missing(errno, "FIFO");
+        match errno {
+            Errno::NOENT => error.with_hint(format!("make it: poste create {}", address.bare())),
+            _ => error,
+        }
+    })?;
+    path::expect(&stat, FileType::Fifo, "FIFO")
+}
+
+fn traits(opening: &Opening<'_>, capacity: Option<usize>) -> EndTraits {
+    EndTraits {
+        capacity,
+        // Whoever takes turns must be able to take a message with one turn.
+        pieces: !opening.options.shared,
+        ..EndTraits::PIPE
+    }
+}
+
+fn system(errno: Errno) -> Error {
+    Error::system(errno, "")
+}
+
+fn open_sender(opening: &Opening<'_>) -> Result<OpenedSender, Error> {
+    let path = ensure(opening)?;
+    check(path, opening.address)?;
+    let mut end = Writer::new(path, opening.options)?;
+    if opening.options.patience != Wait::Not {
+        end.connect(opening.options.patience)?;
+    } else {
+        // That nobody reads yet is found out by the first send.
+        end.try_connect()?;
+    }
+    let capacity = match &end.link {
+        Some(link) => set_capacity(link.descriptor(), &Options::new())?,
+        None => None,
+    };
+    let traits = traits(opening, capacity);
+    Ok(Opened { end: Box::new(end), traits, address: opening.address.clone() })
+}
+
+/// The end that writes.
+struct Writer {
+    path: PathBuf,
+    options: Options,
+    link: Option<Link>,
+    /// Tells when somebody opens the FIFO; made when first waited for.
+    opened: Option<OwnedFd>,
+    /// What is polled: the link while there is one, else `opened`.
+    epoll: Option<OwnedFd>,
+    had_reader: bool,
+}
+
+impl Writer {
+    fn new(path: &Path, options: &Options) -> Result<Writer, Error> {
+        let path = std::path::absolute(path)
+            .map_err(|error| Error::new(Kind::Invalid, error.to_string()))?;
+        let options = options.clone();
+        Ok(Writer { path, options, link: None, opened: None, epoll: None, had_reader: false })
+    }
+
+    /// Opens the FIFO if somebody reads it: whether that is so.
+    fn try_connect(&mut self) -> Result<bool, Error> {
+        if self.link.is_some() {
+            return Ok(true);
+        }
+        match open(&self.path, OFlags::WRONLY) {
+            Ok(descriptor) => {
+                self.link = Some(Link::new(descriptor, Flow::Pipe, &self.options));
+                self.had_reader = true;
+                self.watch_link().map_err(system)?;
+                Ok(true)
+            }
+            Err(Errno::NXIO) => Ok(false),
+            Err(Errno::NOENT) => Err(Error::system(Errno::NOENT, "the FIFO was removed")
+                .as_kind(Kind::Removed)
+                .with_hint("make it anew with poste create")),
+            Err(errno) => Err(system(errno)),
+        }
+    }
+
+    /// Waits until somebody reads the FIFO.
+    fn connect(&mut self, wait: Wait) -> Result<(), Error> {
+        let wait = wait.begin();
+        while !self.try_connect()? {
+            // Watched before the second try: one who opens in between is seen by one of them.
+            let opened = self.watch_opening().map_err(system)?;
+            drain(opened.as_fd());
+            if self.try_connect()? {
+                return Ok(());
+            }
+            let opened = self.watch_opening().map_err(system)?;
+            match wait.until_ready(opened.as_fd(), PollFlags::IN) {
+                Ok(true) => {}
+                Ok(false) | Err(Halt::Later) => {
+                    return Err(Error::new(Kind::NoReceiver, "nobody reads the FIFO")
+                        .with_hint("start the receiver: poste recv with the same address"));
+                }
+                Err(Halt::System(errno)) => return Err(system(errno)),
+            }
+        }
+        Ok(())
+    }
+
+    fn watch_opening(&mut self) -> Result<&OwnedFd, Errno> {
+        if self.opened.is_none() {
+            self.opened = Some(watch(&self.path, WatchFlags::OPEN)?);
+        }
+        match &self.opened {
+            Some(opened) => Ok(opened),
+            None => unreachable!("it was just made"),
+        }
+    }
+
+    fn watch_link(&mut self) -> Result<(), Errno> {
+        if let (Some(epoll), Some(link)) = (&self.epoll, &self.link) {
+            epoll::add(epoll, link.descriptor(), EventData::new_u64(1), EventFlags::OUT)?;
+        }
+        Ok(())
+    }
+
+    /// The last reader is gone.
+    fn disconnect(&mut self) {
+        if let (Some(epoll), Some(link)) = (&self.epoll, &self.link) {
+            // Before it is closed: a forked child may hold a copy.
+            let _ = epoll::delete(epoll, link.descriptor());
+        }
+        self.link = None;
+    }
+}
+
+/// An inotify descriptor on the object at a path: what happens to it, and that it goes.
+fn watch(path: &Path, flags: WatchFlags) -> Result<OwnedFd, Errno> {
+    let create = inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK;
+    let descriptor = inotify::init(create)?;
+    inotify::add_watch(&descriptor, path, flags | WatchFlags::ATTRIB | WatchFlags::MOVE_SELF)?;
+    Ok(descriptor)
+}
+
+/// Reads away what an inotify descriptor has to say: that it said something is enough.
+fn drain(descriptor: impl AsFd) {
+    let mut buffer = [MaybeUninit::uninit(); 4096];
+    let mut reader = inotify::Reader::new(descriptor, &mut buffer);
+    while reader.next().is_ok() {}
+}
+
+impl SendEnd for Writer {
+    fn send(&mut self, frame: &Frame<'_>, wait: Wait) -> Result<usize, Error> {
+        let wait = wait.begin();
+        loop {
+            self.connect(wait)?;
+            let Some(link) = &mut self.link else { continue };
+            match link.send(frame, wait) {
+                // Not one byte was accepted: it is the next reader's.
+                Err(error) if error.is(&Kind::Disconnected) => self.disconnect(),
+                done => return done,
+            }
+        }
+    }
+
+    fn pollable(&mut self) -> Result<Pollable<'_>, Error> {
+        if self.epoll.is_none() {
+            let mut make = || {
+                let opened = self.watch_opening()?;
+                let epoll = epoll::create(CreateFlags::CLOEXEC)?;
+                epoll::add(&epoll, opened, EventData::new_u64(0), EventFlags::IN)?;
+                Ok(epoll)
+            };
+            self.epoll = Some(make().map_err(system)?);
+            self.watch_link().map_err(system)?;
+        }
+        match &self.epoll {
+            Some(epoll) => Ok(Pollable { descriptor: epoll.as_fd(), events: PollFlags::IN }),
+            None => unreachable!("it was just made"),
+        }
+    }
+
+    fn peers(&self) -> Peers {
+        match (&self.link, self.had_reader) {
+            (Some(_), _) => Peers::Present(1),
+            (None, true) => Peers::AllGone,
+            (None, false) => Peers::NobodyYet,
+        }
+    }
+}
+
+fn open_receiver(opening: &Opening<'_>) -> Result<OpenedReceiver, Error> {
+    let path = ensure(opening)?;
+    check(path, opening.address)?;
+    let (shared, raw) = (opening.options.shared, opening.options.is_raw());
+    let turns = if shared && !raw { Some(take_place(path, true)?) } else { None };
+    let place = if shared || raw { turns } else { Some(take_place(path, false)?) };
+    let descriptor = open(path, OFlags::RDONLY).map_err(system)?;
+    let capacity = set_capacity(&descriptor, &Options::new())?;
+    let end = Reader::new(path, descriptor, place, opening.options)?;
+    Ok(Opened {
+        end: Box::new(end),
+        traits: traits(opening, capacity),
+        address: opening.address.clone(),
+    })
+}
+
+/// Takes the one receiver's place, or one of several. The descriptor that is returned keeps it.
+///
+/// Those who share open it for writing too, which the lock of their turns needs; they see no end.
+fn take_place(path: &Path, shared: bool) -> Result<OwnedFd, Error> {
+    let access = if shared { OFlags::RDWR } else { OFlags::RDONLY };
+    let flags = access | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let descriptor = rustix::fs::open(path, flags, Mode::empty()).map_err(system)?;
+    let operation = if shared {
+        FlockOperation::NonBlockingLockShared
+    } else {
+        FlockOperation::NonBlockingLockExclusive
+    };
+    flock(&descriptor, operation).map_err(|errno| match errno {
+        Errno::WOULDBLOCK => {
+            Error::new(Kind::NameInUse { owner: None }, "the FIFO has a receiver already")
+                .with_hint("an enveloped FIFO has one, or several that all open it with ?shared")
+        }
+        _ => system(errno),
+    })?;
+    Ok(descriptor)
+}
+
+/// How long a turn takes at most when all is well: a few microseconds. So often is it asked for.
+const TURN_PAUSE: Duration = Duration::from_micros(200);
+
+/// The end that reads.
+struct Reader {
+    path: PathBuf,
+    link: Link,
+    /// Keeps this receiver's place; where several share, also the lock of the turn.
+    place: Option<OwnedFd>,
+    shared: bool,
+    /// What to wait on while there is no writer, and for whoever polls; made when first needed.
+    watch: Option<Watch>,
+    /// Somebody polls: it stays on watch.
+    is_polled: bool,
+    events: Vec<u64>,
+    /// Something was read since the read end was opened last.
+    has_writer: bool,
+    had_writer: bool,
+}
+
+/// Ready when the FIFO has something, or its last writer went, or its name is gone.
+///
+/// The FIFO stands in it only while this is waited on: each write to a descriptor on watch costs its
+/// writer more.
+struct Watch {
+    epoll: OwnedFd,
+    gone: OwnedFd,
+    has_data: bool,
+}
+
+impl Watch {
+    fn new(path: &Path) -> Result<Watch, Errno> {
+        let gone = watch(path, WatchFlags::DELETE_SELF)?;
+        let epoll = epoll::create(CreateFlags::CLOEXEC)?;
+        epoll::add(&epoll, &gone, EventData::new_u64(GONE), EventFlags::IN)?;
+        Ok(Watch { epoll, gone, has_data: false })
+    }
+
+    fn add(&mut self, fifo: impl AsFd) -> Result<(), Errno> {
+        if !self.has_data {
+            epoll::add(&self.epoll, fifo, EventData::new_u64(DATA), EventFlags::IN)?;
+            self.has_data = true;
+        }
+        Ok(())
+    }
+
+    fn delete(&mut self, fifo: impl AsFd) -> Result<(), Errno> {
+        if self.has_data {
+            epoll::delete(&self.epoll, fifo)?;
+            self.has_data = false;
+        }
+        Ok(())
+    }
+}
+
+impl Reader {
+    fn new(
+        path: &Path,
+        descriptor: OwnedFd,
+        place: Option<OwnedFd>,
+        options: &Options,
+    ) -> Result<Reader, Error> {
+        let path = std::path::absolute(path)
+            .map_err(|error| Error::new(Kind::Invalid, error.to_string()))?;
+        let shared = options.shared && place.is_some();
+        let mut link = Link::new(descriptor, Flow::Pipe, options);
+        if shared {
+            link.want(1);
+        }
+        Ok(Reader {
+            path,
+            link,
+            place,
+            shared,
+            watch: None,
+            is_polled: false,
+            events: Vec::new(),
+            has_writer: false,
+            had_writer: false,
+        })
+    }
+
+    /// Sees to it that the FIFO is on watch.
+    fn watch(&mut self) -> Result<&Watch, Error> {
+        if self.watch.is_none() {
+            self.watch = Some(Watch::new(&self.path).map_err(system)?);
+        }
+        match &mut self.watch {
+            Some(watch) => {
+                watch.add(self.link.descriptor()).map_err(system)?;
+                Ok(watch)
+            }
+            None => unreachable!("it was just made"),
+        }
+    }
+
+    /// Waits until there is something to read, or the last writer has gone.
+    fn wait(&mut self, wait: Wait) -> Result<(), Error> {
+        let mut events = std::mem::take(&mut self.events);
+        let waited = wait.events(self.watch()?.epoll.as_fd(), &mut events);
+        let is_gone = waited.is_ok() && events.contains(&GONE);
+        self.events = events;
+        if is_gone && self.is_removed() {
+            return Err(Error::new(Kind::Removed, "the FIFO was removed")
+                .with_hint("make it anew with poste create"));
+        }
+        if let Some(watch) = &mut self.watch {
+            if is_gone {
+                drain(&watch.gone);
+            }
+            if !self.is_polled {
+                watch.delete(self.link.descriptor()).map_err(system)?;
+            }
+        }
+        waited.map_err(|halt| halt.receiving(wait))
+    }
+
+    /// Whether the path no longer leads to what is open here.
+    fn is_removed(&self) -> bool {
+        let ours = rustix::fs::fstat(self.link.descriptor());
+        match (ours, rustix::fs::stat(&self.path)) {
+            (Ok(ours), Ok(there)) => (ours.st_dev, ours.st_ino) != (there.st_dev, there.st_ino),
+            (_, Err(errno)) => errno == Errno::NOENT,
+            (Err(_), _) => false,
+        }
+    }
+
+    /// Opens the read end afresh, before the old one is closed: the only way to make it quiet.
+    fn reopen(&mut self) -> Result<(), Error> {
+        if self.is_removed() {
+            return Err(Error::new(Kind::Removed, "the FIFO was removed"));
+        }
+        let fresh = open(&self.path, OFlags::RDONLY).map_err(system)?;
+        if let Some(watch) = &mut self.watch {
+            // Before the old one is closed: a forked child may hold a copy of it.
+            watch.delete(self.link.descriptor()).map_err(system)?;
+            if self.is_polled {
+                watch.add(&fresh).map_err(system)?;
+            }
+        }
+        self.link.replace(fresh);
+        self.has_writer = false;
+        Ok(())
+    }
+
+    /// The last writer is gone, or none has come yet: whether there is news to tell.
+    fn ended(&mut self) -> Result<bool, Error> {
+        self.link.inbox().drop_beginning();
+        let hung_up = Wait::Not.until_ready(self.link.descriptor(), PollFlags::IN) == Ok(true);
+        let told = self.has_writer;
+        if hung_up {
+            self.had_writer = true;
+            self.reopen()?;
+        } else {
+            self.link.inbox().reopen();
+        }
+        Ok(told)
+    }
+
+    fn recv_alone(&mut self, arrival: &mut Arrival, wait: Wait) -> Result<(), Error> {
+        loop {
+            if self.link.take(arrival) {
+                return Ok(());
+            }
+            if let Some(error) = self.link.inbox().take_fault() {
+                return Err(error);
+            }
+            match self.link.read(wait) {
+                Ok(0) => {
+                    if self.ended()? {
+                        arrival.news = News::AllGone;
+                        return Ok(());
+                    }
+                    if self.link.inbox().is_empty() {
+                        self.wait(wait)?;
+                    }
+                }
+                Ok(_) => (self.has_writer, self.had_writer) = (true, true),
+                Err(halt) => return Err(halt.receiving(wait)),
+            }
+        }
+    }
+
+    /// Takes one message in a turn: nobody else reads between its header and its body.
+    fn recv_in_turn(&mut self, arrival: &mut Arrival, wait: Wait) -> Result<(), Error> {
+        while let Some(place) = &self.place {
+            let place = place.as_fd();
+            wait.retry(TURN_PAUSE, |_| lock::try_lock(place))
+                .map_err(|halt| halt.receiving(wait))?;
+            let found = take_whole(&mut self.link, arrival);
+            lock::unlock(place).map_err(system)?;
+            if found? {
+                return Ok(());
+            }
+            self.wait(wait)?;
+        }
+        self.recv_alone(arrival, wait)
+    }
+}
+
+/// Reads one message and no byte more: whether there was one.
+fn take_whole(link: &mut Link, arrival: &mut Arrival) -> Result<bool, Error> {
+    link.want(1);
+    loop {
+        if link.take(arrival) {
+            return Ok(true);
+        }
+        if let Some(error) = link.inbox().take_fault() {
+            return Err(error);
+        }
+        match link.read(Wait::Not) {
+            Ok(0) | Err(Halt::Later) => return Ok(false),
+            Ok(_) => {}
+            Err(halt) => return Err(halt.receiving(Wait::Not)),
+        }
+    }
+}
+
+/// The epoll entries of a reader.
+const DATA: u64 = 0;
+const GONE: u64 = 1;
+
+impl RecvEnd for Reader {
+    fn recv(&mut self, arrival: &mut Arrival, wait: Wait) -> Result<(), Error> {
+        let wait = wait.begin();
+        arrival.reset();
+        if self.shared {
+            return self.recv_in_turn(arrival, wait);
+        }
+        if self.link.inbox().should_look() && !self.link.inbox().is_empty() {
+            self.link.look();
+        }
+        self.recv_alone(arrival, wait)
+    }
+
+    fn bytes(&self, arrival: &Arrival) -> &[u8] {
+        self.link.bytes(arrival)
+    }
+
+    fn pollable(&mut self) -> Result<Pollable<'_>, Error> {
+        self.is_polled = true;
+        Ok(Pollable { descriptor: self.watch()?.epoll.as_fd(), events: PollFlags::IN })
+    }
+
+    fn want(&mut self, messages: u64) {
+        if !self.shared {
+            self.link.want(messages);
+        }
+    }
+
+    fn peers(&self) -> Peers {
+        match (self.shared, self.has_writer, self.had_writer) {
+            (true, ..) => Peers::Unknown,
+            (_, true, _) => Peers::Present(1),
+            (_, false, true) => Peers::AllGone,
+            (_, false, false) => Peers::NobodyYet,
+        }
+    }
+}

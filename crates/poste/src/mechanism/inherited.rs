@@ -1,0 +1,138 @@
+//! A descriptor that this process was started with: `fd:3`, `fd:0`.
+//!
+//! What it is (a pipe, a socket of some type, a file, a terminal) is asked of the kernel. The
+//! descriptor itself stays open and as it is; this end has a copy, closed on exec. It may be shared
+//! with other processes: its flags are never touched, each piece names its sender, and a receiver
+//! that was opened with `take` leaves the rest to the next reader. Sources: fcntl(2), fstat(2),
+//! socket(7) (SO_TYPE, SO_ACCEPTCONN).
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use rustix::fs::{FileType, OFlags};
+use rustix::io::Errno;
+use rustix::net::SocketType;
+use rustix::net::sockopt::{socket_acceptconn, socket_type};
+
+use super::link::Link;
+use super::merge::Merge;
+use super::pipe::{OpenedReceiver, OpenedSender};
+use super::socket::peer;
+use super::wire::Flow;
+use super::{EndTraits, Mechanism, Opened, Opening, pipe};
+use crate::address::Address;
+use crate::capabilities::{Capabilities, Unit};
+use crate::error::{Error, Kind};
+
+/// Inherited descriptor.
+pub static MECHANISM: Mechanism = Mechanism {
+    scheme: "fd",
+    title: "inherited descriptor",
+    example: "fd:3",
+    capabilities: Capabilities { named: false, capacity: Some(Unit::Bytes), ..Capabilities::PLAIN },
+    settings: &["capacity", "message-size"],
+    create: |_| Err(not_ours()),
+    open_sender,
+    open_receiver,
+    remove: |_| Err(not_ours()),
+};
+
+fn not_ours() -> Error {
+    Error::new(Kind::NotSupported, "an inherited descriptor is neither made nor removed here")
+        .with_hint("whoever starts this program opens it, as in 3<&0 or 3>file")
+}
+
+fn open_sender(opening: &Opening<'_>) -> Result<OpenedSender, Error> {
+    let (descriptor, flow) = open(opening, Way::Out)?;
+    if flow == Flow::Pipe {
+        let capacity = pipe::set_capacity(&descriptor, opening.options)?;
+        return Ok(pipe::sender(descriptor, capacity, opening));
+    }
+    let link = Link::new(descriptor, flow, opening.options);
+    Ok(Opened { end: Box::new(link), traits: traits(flow), address: opening.address.clone() })
+}
+
+fn open_receiver(opening: &Opening<'_>) -> Result<OpenedReceiver, Error> {
+    let (descriptor, flow) = open(opening, Way::In)?;
+    let address = opening.address.clone();
+    if flow == Flow::Pipe {
+        let capacity = pipe::set_capacity(&descriptor, opening.options)?;
+        return Ok(pipe::receiver(descriptor, capacity, opening));
+    }
+    if socket_acceptconn(&descriptor).unwrap_or(false) {
+        let end = Merge::new(descriptor, flow, opening.options, None)?;
+        return Ok(Opened { end: Box::new(end), traits: traits(flow), address });
+    }
+    let credentials = peer(&descriptor);
+    let link = Link::new(descriptor, flow, opening.options).with_credentials(credentials);
+    Ok(Opened { end: Box::new(link), traits: traits(flow), address })
+}
+
+/// Others may hold the same socket: each piece names its sender.
+fn traits(flow: Flow) -> EndTraits {
+    let traits = match flow {
+        Flow::Stream => EndTraits::STREAM,
+        Flow::Packet => EndTraits::PACKET,
+        Flow::Datagram => EndTraits::DATAGRAM,
+        Flow::Pipe => EndTraits::PIPE,
+    };
+    EndTraits { introduces: false, ..traits }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    In,
+    Out,
+}
+
+/// A copy of the descriptor that the address names, and which calls it takes.
+fn open(opening: &Opening<'_>, way: Way) -> Result<(OwnedFd, Flow), Error> {
+    let number = number(opening.address)?;
+    let descriptor = poste_sys::descriptor::copy(number).map_err(|errno| match errno {
+        Errno::BADF => Error::system(errno, format!("no descriptor {number} is open"))
+            .as_kind(Kind::NotFound)
+            .with_hint(format!("open it where this program is started, as in {number}<&0")),
+        _ => Error::system(errno, ""),
+    })?;
+    check_way(&descriptor, number, way)?;
+    let flow = flow(&descriptor).map_err(|errno| Error::system(errno, ""))?;
+    Ok((descriptor, flow))
+}
+
+fn number(address: &Address) -> Result<i32, Error> {
+    let digits = address.text().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
+    digits.and_then(|digits| digits.parse().ok()).ok_or_else(|| {
+        Error::new(Kind::Invalid, "it takes the descriptor's number").with_hint("as in fd:3")
+    })
+}
+
+/// Refuses to send into what is open for reading only, and the other way round.
+fn check_way(descriptor: &OwnedFd, number: i32, way: Way) -> Result<(), Error> {
+    let flags = rustix::fs::fcntl_getfl(descriptor).map_err(|errno| Error::system(errno, ""))?;
+    let access = flags & OFlags::RWMODE;
+    let wrong = match way {
+        Way::In => access == OFlags::WRONLY,
+        Way::Out => access == OFlags::RDONLY,
+    };
+    if wrong {
+        let open_for = if way == Way::In { "writing" } else { "reading" };
+        return Err(Error::new(
+            Kind::NotSupported,
+            format!("descriptor {number} is open for {open_for} only"),
+        )
+        .with_hint("swap sender and receiver, or open it the other way"));
+    }
+    Ok(())
+}
+
+/// Which calls a descriptor takes.
+fn flow(descriptor: impl AsFd) -> Result<Flow, Errno> {
+    let stat = rustix::fs::fstat(&descriptor)?;
+    if FileType::from_raw_mode(stat.st_mode) != FileType::Socket {
+        return Ok(Flow::Pipe);
+    }
+    match socket_type(&descriptor)? {
+        SocketType::STREAM => Ok(Flow::Stream),
+        SocketType::SEQPACKET => Ok(Flow::Packet),
+        _ => Ok(Flow::Datagram),
+    }
+}

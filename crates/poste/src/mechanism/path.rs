@@ -1,0 +1,93 @@
+//! Objects in the file system: placing a new one so that it replaces nothing, and taking one away.
+//!
+//! Sources: rename(2) (RENAME_NOREPLACE), chmod(2), unlink(2).
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{CWD, FileType, Mode, RenameFlags, Stat};
+use rustix::io::Errno;
+
+use crate::address::Address;
+use crate::error::{Error, Kind};
+
+/// The path that an address names.
+pub(crate) fn of(address: &Address) -> Result<&Path, Error> {
+    let bytes = address.rest();
+    if bytes.is_empty() {
+        return Err(Error::new(Kind::Invalid, "a path is missing")
+            .with_hint(format!("as in {}:/run/user/1000/x", address.scheme())));
+    }
+    if bytes.contains(&0) {
+        return Err(Error::new(Kind::Invalid, "a path has no zero byte"));
+    }
+    Ok(Path::new(OsStr::from_bytes(bytes)))
+}
+
+/// Makes an object under a name of its own in the same directory, sets its mode, and only then
+/// gives it its name, which must be free.
+///
+/// # Errors
+/// `NameInUse` where something is there; what `make` and the system said.
+pub(crate) fn place(
+    path: &Path,
+    mode: u32,
+    make: impl Fn(&Path) -> Result<(), Errno>,
+) -> Result<(), Error> {
+    let system = |errno: Errno| Error::system(errno, "");
+    let hidden = beside(path);
+    make(&hidden).map_err(system)?;
+    let placed = rustix::fs::chmod(&hidden, Mode::from_raw_mode(mode))
+        .and_then(|()| rename_new(&hidden, path));
+    if let Err(errno) = placed {
+        // Nobody else knows this name; what cannot be taken away is no worse than what failed.
+        let _ = rustix::fs::unlink(&hidden);
+        return Err(system(errno));
+    }
+    Ok(())
+}
+
+fn rename_new(from: &Path, to: &Path) -> Result<(), Errno> {
+    match rustix::fs::renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
+        // A file system without it: a second name replaces nothing either.
+        Err(Errno::INVAL | Errno::NOSYS) => {
+            rustix::fs::link(from, to)?;
+            rustix::fs::unlink(from)
+        }
+        done => done,
+    }
+}
+
+/// A name that nobody else takes, in the same directory.
+fn beside(path: &Path) -> PathBuf {
+    let name = format!(".poste-{:016x}", crate::sequence::draw());
+    path.parent().map_or_else(|| PathBuf::from(&name), |directory| directory.join(&name))
+}
+
+/// Takes an object of this type away.
+///
+/// # Errors
+/// `NotFound`; `Mismatch` where it is something else.
+pub(crate) fn remove(path: &Path, file_type: FileType, what: &str) -> Result<(), Error> {
+    let stat = rustix::fs::lstat(path).map_err(|errno| missing(errno, what))?;
+    expect(&stat, file_type, what)?;
+    rustix::fs::unlink(path).map_err(|errno| Error::system(errno, ""))
+}
+
+/// Refuses an object of another type.
+pub(crate) fn expect(stat: &Stat, file_type: FileType, what: &str) -> Result<(), Error> {
+    if FileType::from_raw_mode(stat.st_mode) == file_type {
+        return Ok(());
+    }
+    Err(Error::new(Kind::Mismatch, format!("what is there is no {what}"))
+        .with_hint("choose another path; poste never replaces what it didn't make"))
+}
+
+/// The error of an object that is not there.
+pub(crate) fn missing(errno: Errno, what: &str) -> Error {
+    match errno {
+        Errno::NOENT => Error::system(errno, format!("no such {what}")),
+        _ => Error::system(errno, ""),
+    }
+}

@@ -1,0 +1,305 @@
+//! What the socket mechanisms share: opening, connecting, listening, and the kernel's word on who is
+//! at the other end.
+//!
+//! Sources: socket(7), unix(7), connect(2), listen(2).
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use rustix::event::PollFlags;
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags};
+use rustix::io::Errno;
+use rustix::net::{
+    AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, connect, listen, socket_with,
+    sockopt,
+};
+
+use super::merge::{Merge, Serve};
+use super::path;
+use super::pipe::{OpenedReceiver, OpenedSender};
+use super::wire::Flow;
+use super::{EndTraits, Opened, Opening};
+use crate::address::Address;
+use crate::credentials::Credentials;
+use crate::error::{Error, Kind};
+use crate::limits::{BACKLOG, BUSY_PATIENCE, CONNECT_PATIENCE};
+use crate::options::{Options, Role};
+use crate::wait::{Halt, Wait};
+
+/// Who connected, as the kernel noted it then; the descriptor may have been passed on since.
+pub(super) fn peer(socket: impl AsFd) -> Credentials {
+    match sockopt::socket_peercred(socket) {
+        Ok(who) if who.uid.as_raw() != u32::MAX => Credentials {
+            pid: u32::try_from(who.pid.as_raw_nonzero().get()).ok(),
+            uid: Some(who.uid.as_raw()),
+            gid: Some(who.gid.as_raw()),
+        },
+        _ => Credentials::default(),
+    }
+}
+
+/// Sets both buffers where a capacity was asked for; the kernel doubles it for its own needs.
+pub(super) fn set_buffers(socket: impl AsFd, options: &Options) -> Result<(), Error> {
+    if let Some(capacity) = options.capacity {
+        sockopt::set_socket_send_buffer_size(&socket, capacity)
+            .and_then(|()| sockopt::set_socket_recv_buffer_size(&socket, capacity))
+            .map_err(|errno| Error::system(errno, format!("no buffer of {capacity} bytes")))?;
+    }
+    Ok(())
+}
+
+/// What the kernel really gives for sending, in bytes.
+pub(super) fn send_buffer(socket: impl AsFd) -> Option<usize> {
+    sockopt::socket_send_buffer_size(socket).ok()
+}
+
+/// What the kernel really gives for receiving, in bytes.
+pub(super) fn receive_buffer(socket: impl AsFd) -> Option<usize> {
+    sockopt::socket_recv_buffer_size(socket).ok()
+}
+
+/// A new socket that doesn't block while it is set up.
+pub(super) fn new(family: AddressFamily, kind: SocketType) -> Result<OwnedFd, Error> {
+    socket_with(family, kind, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK, None)
+        .map_err(|errno| Error::system(errno, "no new socket"))
+}
+
+/// From now on a plain call on this socket waits, as its users expect. It is ours alone.
+pub(super) fn make_blocking(socket: &OwnedFd) -> Result<(), Error> {
+    rustix::io::ioctl_fionbio(socket, false).map_err(|errno| Error::system(errno, ""))
+}
+
+/// Connects: tries again as long as `options.patience` says while nobody listens, and for a while
+/// while the one who does is busy. Each try makes its own socket.
+pub(super) fn connect_patiently(
+    options: &Options,
+    attempt: impl Fn() -> Result<OwnedFd, Errno>,
+) -> Result<OwnedFd, Error> {
+    let patience = options.patience.begin();
+    let busy = Instant::now() + BUSY_PATIENCE;
+    loop {
+        let errno = match attempt() {
+            Ok(socket) => return Ok(socket),
+            Err(errno) => errno,
+        };
+        let goes_on = match errno {
+            Errno::INTR => continue,
+            Errno::AGAIN => {
+                patience.left().is_none_or(|left| !left.is_zero()) || Instant::now() < busy
+            }
+            Errno::CONNREFUSED | Errno::NOENT => patience.left().is_none_or(|left| !left.is_zero()),
+            _ => false,
+        };
+        if !goes_on {
+            return Err(refused(errno));
+        }
+        // Nothing tells when somebody will listen: look again soon.
+        let pause = Duration::from_millis(if errno == Errno::AGAIN { 1 } else { 10 });
+        std::thread::sleep(patience.left().map_or(pause, |left| left.min(pause)));
+    }
+}
+
+fn refused(errno: Errno) -> Error {
+    let error = Error::system(errno, "");
+    match errno {
+        Errno::CONNREFUSED | Errno::NOENT => error
+            .as_kind(Kind::NoReceiver)
+            .with_hint("start the receiver first, or wait for it with a timeout"),
+        Errno::PROTOTYPE => error
+            .as_kind(Kind::Mismatch)
+            .with_hint("the socket there is of another type: try unix:, seqpacket: or dgram:"),
+        Errno::AGAIN => error.as_kind(Kind::TimedOut),
+        _ => error,
+    }
+}
+
+/// Waits for a connection that is under way.
+pub(super) fn finish_connecting(socket: &OwnedFd, options: &Options) -> Result<(), Errno> {
+    let wait = match options.patience {
+        Wait::Not => Wait::For(CONNECT_PATIENCE),
+        patience => patience,
+    };
+    match wait.until_ready(socket.as_fd(), PollFlags::OUT) {
+        Ok(true) => sockopt::socket_error(socket)?,
+        Ok(false) => Err(Errno::CONNREFUSED),
+        Err(Halt::System(errno)) => Err(errno),
+        Err(Halt::Later) => Err(Errno::AGAIN),
+    }
+}
+
+/// A socket's name in the file system, taken away when its maker closes.
+#[derive(Debug)]
+pub struct Bound {
+    path: PathBuf,
+    device: u64,
+    inode: u64,
+}
+
+impl Bound {
+    fn of(path: &Path) -> Result<Bound, Error> {
+        let stat = rustix::fs::lstat(path).map_err(|errno| Error::system(errno, ""))?;
+        // A relative path must still be found after the working directory has changed.
+        let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+        Ok(Bound { path, device: stat.st_dev, inode: stat.st_ino })
+    }
+}
+
+impl Drop for Bound {
+    fn drop(&mut self) {
+        // Only what is still ours: somebody may have removed it and made another.
+        let is_ours = rustix::fs::lstat(&self.path)
+            .is_ok_and(|stat| (stat.st_dev, stat.st_ino) == (self.device, self.inode));
+        if is_ours {
+            let _ = rustix::fs::unlink(&self.path);
+        }
+    }
+}
+
+/// Where a Unix socket is: a path, or an abstract name after `@`.
+#[derive(Debug)]
+pub(super) enum UnixPlace<'a> {
+    Path(&'a Path),
+    Abstract(&'a [u8]),
+}
+
+impl<'a> UnixPlace<'a> {
+    pub(super) fn of(address: &'a Address) -> Result<UnixPlace<'a>, Error> {
+        match address.rest() {
+            [b'@', name @ ..] => Ok(UnixPlace::Abstract(name)),
+            _ => Ok(UnixPlace::Path(path::of(address)?)),
+        }
+    }
+
+    /// The kernel's form of it. A path that is too long for it goes through its directory's
+    /// descriptor, which must stay open for the call.
+    fn resolve(&self) -> Result<(SocketAddrUnix, Option<OwnedFd>), Error> {
+        let long = |errno| {
+            Error::system(errno, "the name is too long")
+                .as_kind(Kind::Invalid)
+                .with_hint("an abstract name has at most 107 bytes, a path's last part at most 80")
+        };
+        let path = match self {
+            UnixPlace::Abstract(name) => {
+                return Ok((SocketAddrUnix::new_abstract_name(name).map_err(long)?, None));
+            }
+            UnixPlace::Path(path) => path,
+        };
+        match SocketAddrUnix::new(*path) {
+            Err(Errno::NAMETOOLONG) => {
+                let directory = path.parent().unwrap_or(Path::new("."));
+                let name = path.file_name().unwrap_or_default();
+                let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+                let directory = rustix::fs::openat(CWD, directory, flags, Mode::empty())
+                    .map_err(|errno| Error::system(errno, "no such directory"))?;
+                let number = std::os::fd::AsRawFd::as_raw_fd(&directory);
+                let short = Path::new("/proc/self/fd").join(number.to_string()).join(name);
+                Ok((SocketAddrUnix::new(short).map_err(long)?, Some(directory)))
+            }
+            done => Ok((done.map_err(|errno| Error::system(errno, ""))?, None)),
+        }
+    }
+
+    /// Takes the address for a socket, with the mode set from the first moment.
+    pub(super) fn bind(&self, socket: &OwnedFd, mode: u32) -> Result<Option<Bound>, Error> {
+        let (name, _directory) = self.resolve()?;
+        let mode = Mode::from_raw_mode(mode);
+        // The socket's own mode is what its name gets, less the umask.
+        rustix::fs::fchmod(socket, mode).map_err(|errno| Error::system(errno, ""))?;
+        bind(socket, &name).map_err(|errno| in_use(errno, self))?;
+        let UnixPlace::Path(path) = self else { return Ok(None) };
+        let bound = Bound::of(path)?;
+        // What the umask took away is given back: never wider than asked for, and now not narrower.
+        rustix::fs::chmodat(CWD, *path, mode, AtFlags::empty())
+            .map_err(|errno| Error::system(errno, ""))?;
+        Ok(Some(bound))
+    }
+
+    /// Connects a new socket of a type.
+    pub(super) fn connect(&self, kind: SocketType, options: &Options) -> Result<OwnedFd, Error> {
+        let (name, _directory) = self.resolve()?;
+        let socket = connect_patiently(options, || {
+            let socket = new_errno(kind)?;
+            apply_buffers(&socket, options)?;
+            connect(&socket, &name).map(|()| socket)
+        })?;
+        make_blocking(&socket)?;
+        Ok(socket)
+    }
+}
+
+fn new_errno(kind: SocketType) -> Result<OwnedFd, Errno> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    socket_with(AddressFamily::UNIX, kind, flags, None)
+}
+
+fn apply_buffers(socket: &OwnedFd, options: &Options) -> Result<(), Errno> {
+    match options.capacity {
+        Some(capacity) => {
+            sockopt::set_socket_send_buffer_size(socket, capacity)?;
+            sockopt::set_socket_recv_buffer_size(socket, capacity)
+        }
+        None => Ok(()),
+    }
+}
+
+fn in_use(errno: Errno, place: &UnixPlace<'_>) -> Error {
+    let error = Error::system(errno, "");
+    if errno != Errno::ADDRINUSE {
+        return error;
+    }
+    match place {
+        UnixPlace::Path(path) => {
+            let is_socket = rustix::fs::lstat(*path)
+                .is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Socket);
+            error.with_hint(if is_socket {
+                "if nobody listens there any more, take it away with poste remove"
+            } else {
+                "something else is there; choose another path"
+            })
+        }
+        UnixPlace::Abstract(_) => error.with_hint("another program has it; choose another name"),
+    }
+}
+
+/// Which side this end takes.
+pub(super) fn listens(opening: &Opening<'_>, by_itself: Role) -> bool {
+    opening.options.role.unwrap_or(by_itself) == Role::Listen
+}
+
+/// Starts to listen, and merges who comes behind one end.
+pub(super) fn merging(
+    listener: OwnedFd,
+    bound: Option<Bound>,
+    flow: Flow,
+    address: Address,
+    options: &Options,
+) -> Result<OpenedReceiver, Error> {
+    listen(&listener, BACKLOG).map_err(|errno| Error::system(errno, ""))?;
+    let traits = EndTraits { capacity: receive_buffer(&listener), ..connected(flow) };
+    let end = Merge::new(listener, flow, options, bound)?;
+    Ok(Opened { end: Box::new(end), traits, address })
+}
+
+/// Starts to listen, and sends to whoever comes first.
+pub(super) fn serving(
+    listener: OwnedFd,
+    bound: Option<Bound>,
+    flow: Flow,
+    address: Address,
+    options: &Options,
+) -> Result<OpenedSender, Error> {
+    listen(&listener, BACKLOG).map_err(|errno| Error::system(errno, ""))?;
+    // The next receiver must learn who speaks as well: each piece says it.
+    let traits =
+        EndTraits { introduces: false, capacity: send_buffer(&listener), ..connected(flow) };
+    let end = Serve::new(listener, flow, options, bound);
+    Ok(Opened { end: Box::new(end), traits, address })
+}
+
+fn connected(flow: Flow) -> EndTraits {
+    match flow {
+        Flow::Packet => EndTraits::PACKET,
+        _ => EndTraits::STREAM,
+    }
+}

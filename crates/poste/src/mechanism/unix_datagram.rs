@@ -1,0 +1,88 @@
+//! Unix datagram sockets: packets without a connection, reliable and in order on one machine.
+//!
+//! The receiver has the name; a full one makes senders wait. There is no end to notice: when the
+//! receiver goes, what it had not read is gone with it. Sources: unix(7),
+//! net.unix.max_dgram_qlen.
+
+use rustix::net::{AddressFamily, SocketType};
+
+use super::link::Link;
+use super::pipe::{OpenedReceiver, OpenedSender};
+use super::socket::{
+    UnixPlace, listens, make_blocking, new, receive_buffer, send_buffer, set_buffers,
+};
+use super::unix_stream::{made_by_listening, remove_socket};
+use super::wire::Flow;
+use super::{Arrival, EndTraits, Mechanism, Opened, Opening, Pollable, RecvEnd};
+use crate::capabilities::{Capabilities, Unit};
+use crate::error::{Error, Kind};
+use crate::options::Role;
+use crate::wait::Wait;
+
+/// Unix datagram socket.
+pub static MECHANISM: Mechanism = Mechanism {
+    scheme: "dgram",
+    title: "Unix datagram socket",
+    example: "dgram:/run/user/1000/log",
+    capabilities: Capabilities {
+        raw_boundaries: true,
+        raw_empty: true,
+        capacity: Some(Unit::Bytes),
+        ..Capabilities::PLAIN
+    },
+    settings: &["capacity", "message-size", "mode"],
+    create: |_| Err(made_by_listening()),
+    open_sender,
+    open_receiver,
+    remove: remove_socket,
+};
+
+fn open_sender(opening: &Opening<'_>) -> Result<OpenedSender, Error> {
+    if listens(opening, Role::Connect) {
+        return Err(one_sided());
+    }
+    let socket = UnixPlace::of(opening.address)?.connect(SocketType::DGRAM, opening.options)?;
+    let traits = EndTraits { capacity: send_buffer(&socket), ..EndTraits::DATAGRAM };
+    let link = Link::new(socket, Flow::Datagram, opening.options);
+    Ok(Opened { end: Box::new(link), traits, address: opening.address.clone() })
+}
+
+fn open_receiver(opening: &Opening<'_>) -> Result<OpenedReceiver, Error> {
+    if !listens(opening, Role::Listen) {
+        return Err(one_sided());
+    }
+    let socket = new(AddressFamily::UNIX, SocketType::DGRAM)?;
+    set_buffers(&socket, opening.options)?;
+    let place = UnixPlace::of(opening.address)?;
+    let bound = place.bind(&socket, opening.options.mode_or_default())?;
+    make_blocking(&socket)?;
+    let traits = EndTraits { capacity: receive_buffer(&socket), ..EndTraits::DATAGRAM };
+    let end = Datagrams { link: Link::new(socket, Flow::Datagram, opening.options), _bound: bound };
+    Ok(Opened { end: Box::new(end), traits, address: opening.address.clone() })
+}
+
+/// Datagrams have no connections: only their receiver has a name.
+pub(super) fn one_sided() -> Error {
+    Error::new(Kind::NotSupported, "datagrams go to their receiver, which has the address")
+        .with_hint("leave out --listen and --connect")
+}
+
+/// A link with the name that goes with it.
+struct Datagrams {
+    link: Link,
+    _bound: Option<super::socket::Bound>,
+}
+
+impl RecvEnd for Datagrams {
+    fn recv(&mut self, arrival: &mut Arrival, wait: Wait) -> Result<(), Error> {
+        self.link.recv(arrival, wait)
+    }
+
+    fn bytes(&self, arrival: &Arrival) -> &[u8] {
+        self.link.bytes(arrival)
+    }
+
+    fn pollable(&mut self) -> Result<Pollable<'_>, Error> {
+        RecvEnd::pollable(&mut self.link)
+    }
+}
