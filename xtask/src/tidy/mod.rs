@@ -9,6 +9,7 @@ use std::fmt;
 use crate::house::House;
 
 mod layers;
+mod pages;
 mod texts;
 mod tools;
 
@@ -41,6 +42,8 @@ pub static RULES: &[Rule] = &[
     rule("dependency budget", tools::dependency_budget),
     rule("nothing unfinished", texts::nothing_unfinished),
     rule("stands alone", texts::stands_alone),
+    rule("first two commands", pages::first_commands),
+    rule("links", pages::links),
 ];
 
 const fn rule(name: &'static str, check: fn(&House) -> Vec<Fault>) -> Rule {
