@@ -1,1 +1,5 @@
+//! The command `poste`.
+
+#![forbid(unsafe_code)]
+
 fn main() {}

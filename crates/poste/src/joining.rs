@@ -55,6 +55,7 @@ impl Joining {
             if part.offset > 0 {
                 return Ok(None);
             }
+            self.given_up += 1;
             let limit = self.message_max as u64;
             let kind = Kind::TooLarge { size: part.total, limit };
             return Err(Error::new(kind, "").with_hint(format!(
@@ -175,5 +176,13 @@ mod tests {
             assert!(joining.bytes <= 4000 && joining.halves.len() <= HALVES_MAX);
         }
         assert!(joining.given_up() >= 2990);
+    }
+
+    #[test]
+    fn what_is_too_large_is_told_once_and_counted() {
+        let mut joining = Joining::new(10);
+        assert!(joining.add(ONE, 1, part(20, 0), b"ab").is_err());
+        assert_eq!(joining.add(ONE, 1, part(20, 2), b"cd").unwrap(), None);
+        assert_eq!((joining.given_up(), joining.bytes), (1, 0));
     }
 }

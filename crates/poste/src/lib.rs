@@ -17,6 +17,8 @@
 //! `_deadline`) and a descriptor to poll; bad input is an error. What a mechanism cannot do it says
 //! in its [`Capabilities`], and asking for it is refused when the channel is opened.
 
+#![forbid(unsafe_code)]
+
 mod address;
 mod capabilities;
 mod credentials;

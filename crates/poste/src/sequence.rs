@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use crate::limits::SENDERS_MAX;
+use crate::limits::{PRIORITY_MAX, SENDERS_MAX};
 
 /// Draws a sender's number: random, so that two senders never meet.
 pub(crate) fn draw() -> u64 {
@@ -38,6 +38,8 @@ impl Sequences {
     /// Notes a whole message: whether it is in time. A late one is to be dropped: delivering it
     /// would turn the order of its sender and priority round.
     pub(crate) fn note(&mut self, sender: u64, sequence: u64, priority: u16) -> bool {
+        // As many as are told apart: a peer that makes priorities up fills no memory.
+        let priority = priority.min(PRIORITY_MAX);
         if self.senders.len() >= SENDERS_MAX && !self.senders.contains_key(&sender) {
             self.forget_one();
         }
@@ -54,12 +56,13 @@ impl Sequences {
 
     /// How many messages are known to be lost, the late ones among them.
     pub(crate) fn lost(&self) -> u64 {
-        self.lost_before + self.senders.values().map(Seen::lost).sum::<u64>()
+        self.senders.values().map(Seen::lost).fold(self.lost_before, u64::saturating_add)
     }
 
     fn forget_one(&mut self) {
         if let Some(sender) = self.senders.keys().next().copied() {
-            self.lost_before += self.senders.remove(&sender).map_or(0, |seen| seen.lost());
+            let lost = self.senders.remove(&sender).map_or(0, |seen| seen.lost());
+            self.lost_before = self.lost_before.saturating_add(lost);
         }
     }
 }
@@ -87,5 +90,21 @@ mod tests {
         assert!(sequences.note(1, 6, 5));
         assert!(sequences.note(1, 5, 0));
         assert_eq!(sequences.lost(), 2);
+    }
+
+    #[test]
+    fn numbers_that_a_peer_makes_up_do_no_harm() {
+        let mut sequences = Sequences::default();
+        for sender in 0..2 {
+            for priority in 0..1000 {
+                sequences.note(sender, u64::MAX - 1000 + u64::from(priority), priority);
+            }
+        }
+        assert_eq!(sequences.lost(), u64::MAX);
+        assert!(sequences.senders.values().all(|seen| seen.last.len() <= 32));
+        for sender in 0..SENDERS_MAX as u64 * 2 {
+            sequences.note(sender, u64::MAX, 0);
+        }
+        assert_eq!(sequences.lost(), u64::MAX);
     }
 }

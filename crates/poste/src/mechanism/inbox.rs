@@ -9,6 +9,8 @@
 //!            0                                     scanned        filled       buffer.len()
 //! ```
 
+use std::collections::VecDeque;
+
 use rustix::io::Errno;
 
 use super::window::Window;
@@ -33,11 +35,14 @@ pub struct Inbox {
     scanned: usize,
     /// How far the beginning of a delimited message was searched for its mark, after `scanned`.
     searched: usize,
+    /// The delimited message that has begun is too large: it is passed over up to its mark.
+    passing_over: bool,
     window: Window<Piece>,
     delivered_since_look: u32,
     speaker: Speaker,
     ended: bool,
-    fault: Option<Fault>,
+    /// What was wrong and has not been told: of a stream at most one, of packets one for each.
+    faults: VecDeque<Fault>,
 }
 
 /// Where a piece lies, and what must be known to deliver it in the right order.
@@ -63,11 +68,12 @@ impl Inbox {
             filled: 0,
             scanned: 0,
             searched: 0,
+            passing_over: false,
             window: Window::default(),
             delivered_since_look: 0,
             speaker: Speaker { sender: 0, sequence: 1 },
             ended: false,
-            fault: None,
+            faults: VecDeque::new(),
         }
     }
 
@@ -109,9 +115,12 @@ impl Inbox {
         self.filled += packet.len();
         self.delivered_since_look = 0;
         if self.framing == Framing::Enveloped {
+            let told = self.faults.len();
             self.cut();
-            if self.scanned < self.filled && self.fault.is_none() {
-                self.fault = Some(Fault::Field("size"));
+            if packet.is_empty() {
+                self.faults.push_back(Fault::Short(BLOCK));
+            } else if self.scanned < self.filled && self.faults.len() == told {
+                self.faults.push_back(Fault::Field("size"));
             }
         } else {
             self.keep(packet.len(), 0, 0, Speaker::default());
@@ -131,7 +140,7 @@ impl Inbox {
         arrival.size = piece.size as usize;
         arrival.sender = piece.speaker.sender;
         arrival.sequence = piece.speaker.sequence;
-        arrival.more = !self.window.is_empty() || self.fault.is_some();
+        arrival.more = !self.window.is_empty() || !self.faults.is_empty();
         Some(piece.descriptors)
     }
 
@@ -168,7 +177,7 @@ impl Inbox {
         let len = self.window.len();
         let room = self.buffer.len() - self.filled + self.free_in_front();
         !self.ended
-            && self.fault.is_none()
+            && self.faults.is_empty()
             && self.framing == Framing::Enveloped
             && (len < LOOK_BELOW || self.delivered_since_look >= LOOK_EVERY)
             && room >= READ_FIRST
@@ -188,23 +197,28 @@ impl Inbox {
 
     /// A packet came that was larger than any that is expected: its rest is gone.
     pub fn note_truncated(&mut self, size: usize) {
-        self.fault = Some(Fault::Short(size + 1));
+        self.faults.push_back(Fault::Short(size + 1));
     }
 
     /// The other side may go on after all: a FIFO has another writer.
     pub fn reopen(&mut self) {
         self.ended = false;
-        self.scanned = self.filled;
-        self.searched = 0;
+        self.drop_beginning();
     }
 
     /// What was wrong with what came, once; what lies behind it is passed over up to the next
     /// header.
     #[inline]
     pub fn take_fault(&mut self) -> Option<Error> {
-        let fault = self.fault.take()?;
+        let fault = self.faults.pop_front()?;
         if !self.packets && !matches!(fault, Fault::Short(_)) {
             self.skip_garbage();
+        }
+        if let Framing::Delimited(_) = self.framing {
+            let text = format!("no mark stands within {} bytes", self.message_max);
+            return Some(Error::new(Kind::Corrupt, text).with_hint(
+                "receive it with a larger message size (--message-size), or without marks",
+            ));
         }
         Some(Error::new(Kind::Corrupt, fault.text()).with_hint(
             "a peer that knows nothing of poste is spoken to in raw mode (--raw, Options::raw)",
@@ -216,6 +230,7 @@ impl Inbox {
         let was_there = self.scanned < self.filled;
         self.scanned = self.filled;
         self.searched = 0;
+        self.passing_over = false;
         was_there
     }
 
@@ -224,7 +239,9 @@ impl Inbox {
         let begun = &self.buffer[self.scanned..self.filled];
         let (least, current) = match self.framing {
             Framing::Enveloped => match Header::decode(begun) {
-                Ok((header, length)) => (BLOCK, length + header.size as usize - begun.len()),
+                Ok((header, length)) => {
+                    (BLOCK, (length + header.size as usize).saturating_sub(begun.len()))
+                }
                 Err(Fault::Short(need)) => (BLOCK, need - begun.len()),
                 Err(_) => (BLOCK, 1),
             },
@@ -239,7 +256,8 @@ impl Inbox {
     /// Finds the pieces in what was read.
     #[inline(always)]
     fn cut(&mut self) {
-        if self.fault.is_some() {
+        // Packets stand for themselves: what is wrong with one says nothing of the next.
+        if !self.packets && !self.faults.is_empty() {
             return;
         }
         match self.framing {
@@ -265,18 +283,18 @@ impl Inbox {
             Ok(decoded) => decoded,
             Err(Fault::Short(_)) if !self.packets => return false,
             Err(fault) => {
-                self.fault = Some(fault);
+                self.faults.push_back(fault);
                 return false;
             }
         };
         let size = length + header.size as usize;
         if size > PIECE_MAX {
-            self.fault = Some(Fault::Field("size"));
+            self.faults.push_back(Fault::Field("size"));
             return false;
         }
         if bytes.len() < size {
             if self.packets {
-                self.fault = Some(Fault::Short(size));
+                self.faults.push_back(Fault::Short(size));
             }
             return false;
         }
@@ -293,35 +311,36 @@ impl Inbox {
         };
         let is_last = header.part.is_none_or(|p| p.offset + u64::from(header.size) == p.total);
         if header.kind == PieceKind::Message && header.speaker.is_none() && is_last {
-            self.speaker.sequence += 1;
+            // It begins where the peer says, which may be at the end of all numbers.
+            self.speaker.sequence = self.speaker.sequence.wrapping_add(1);
         }
         self.keep(size, header.priority, header.descriptors, speaker);
         true
     }
 
     fn cut_delimited(&mut self, mark: u8) {
-        loop {
+        while self.faults.is_empty() {
             let from = self.scanned + self.searched;
-            match self.buffer[from..self.filled].iter().position(|byte| *byte == mark) {
-                Some(found) => {
-                    let size = self.searched + found;
-                    self.keep(size, 0, 0, Speaker::default());
-                    self.scanned += 1;
-                    self.searched = 0;
-                }
-                None => {
-                    self.searched = self.filled - self.scanned;
-                    if self.searched > self.message_max {
-                        self.fault = Some(Fault::Field("size"));
-                    }
-                    if self.ended && self.searched > 0 {
-                        // The last line needs no mark.
-                        self.keep(self.searched, 0, 0, Speaker::default());
-                        self.searched = 0;
-                    }
-                    return;
-                }
+            let found = self.buffer[from..self.filled].iter().position(|byte| *byte == mark);
+            let size = found.map_or(self.filled - self.scanned, |found| self.searched + found);
+            if size > self.message_max && !self.passing_over {
+                self.faults.push_back(Fault::Field("size"));
+                self.passing_over = true;
             }
+            let is_whole = found.is_some() || (self.ended && size > 0);
+            if self.passing_over {
+                self.scanned += size;
+            } else if is_whole {
+                // The last one needs no mark.
+                self.keep(size, 0, 0, Speaker::default());
+            }
+            if found.is_none() {
+                self.searched = self.filled - self.scanned;
+                return;
+            }
+            self.scanned += 1;
+            self.searched = 0;
+            self.passing_over = false;
         }
     }
 
@@ -333,7 +352,8 @@ impl Inbox {
         self.scanned += size;
     }
 
-    /// Passes over bytes that are no header, up to the next that may be one.
+    /// Passes over bytes that are no header, up to the next that may be one; a delimited message
+    /// that is too large was passed over already.
     fn skip_garbage(&mut self) {
         if self.framing == Framing::Enveloped {
             while self.scanned < self.filled {
@@ -344,8 +364,6 @@ impl Inbox {
                     Err(_) => {}
                 }
             }
-        } else {
-            self.drop_beginning();
         }
         self.cut();
     }
@@ -384,5 +402,69 @@ impl Inbox {
             let size = size.max(self.buffer.len().min(READ_MAX) * 2).max(READ_FIRST);
             self.buffer.resize(size, 0);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::envelope::HEADER_MAX;
+
+    fn piece(header: Header, body: &[u8]) -> Vec<u8> {
+        let mut buffer = [0; HEADER_MAX];
+        let length = header.encode(&mut buffer);
+        [&buffer[..length], body].concat()
+    }
+
+    fn read(inbox: &mut Inbox, bytes: &[u8]) {
+        let count = inbox.fill(None, |room| {
+            room[..bytes.len()].copy_from_slice(bytes);
+            Ok(bytes.len())
+        });
+        assert_eq!(count, Ok(bytes.len()));
+    }
+
+    fn next(inbox: &mut Inbox) -> Option<Vec<u8>> {
+        let mut arrival = Arrival::default();
+        inbox.take(&mut arrival)?;
+        Some(inbox.bytes(&arrival).to_vec())
+    }
+
+    #[test]
+    fn a_broken_packet_costs_none_but_itself() {
+        let good = piece(Header::message(2), b"hi");
+        let mut inbox = Inbox::new(Framing::Enveloped, true, 100);
+        for packet in [b"garbage", &good[..], b"", b"more garbage", &good[..]] {
+            inbox.push_packet(packet);
+        }
+        assert_eq!((next(&mut inbox), next(&mut inbox)), (Some(good.clone()), Some(good)));
+        let faults = std::iter::from_fn(|| inbox.take_fault()).count();
+        assert_eq!(faults, 3);
+    }
+
+    #[test]
+    fn a_line_too_long_is_passed_over_up_to_its_mark() {
+        for cut in 1..8 {
+            let mut inbox = Inbox::new(Framing::Delimited(b'\n'), false, 3);
+            let (one, two) = b"abcdefg\nhi\nj".split_at(cut);
+            let mut faults = 0;
+            for bytes in [one, two, b""] {
+                read(&mut inbox, bytes);
+                faults += std::iter::from_fn(|| inbox.take_fault()).count();
+            }
+            assert_eq!(faults, 1, "cut at {cut}");
+            let lines: Vec<_> = std::iter::from_fn(|| next(&mut inbox)).collect();
+            assert_eq!(lines, [b"hi".to_vec(), b"j".to_vec()], "cut at {cut}");
+        }
+    }
+
+    #[test]
+    fn a_hello_at_the_end_of_all_numbers_is_no_end() {
+        let speaker = Some(Speaker { sender: 1, sequence: u64::MAX });
+        let hello = Header { kind: PieceKind::Hello, speaker, ..Header::message(0) };
+        let mut inbox = Inbox::new(Framing::Enveloped, false, 100);
+        read(&mut inbox, &piece(hello, b""));
+        read(&mut inbox, &piece(Header::message(2), b"hi"));
+        assert!(next(&mut inbox).is_some());
     }
 }
