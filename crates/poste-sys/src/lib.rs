@@ -4,10 +4,13 @@
 //! names the invariant and who keeps it. Signatures are the proof: descriptors are borrowed or
 //! owned, buffers are slices, and nothing that a peer writes is trusted.
 
+pub mod child;
 pub mod descriptor;
 pub mod lock;
 pub mod mqueue;
 pub mod pipe;
+pub mod segment;
+pub mod semaphore;
 pub mod sysctl;
 pub mod sysv;
 
