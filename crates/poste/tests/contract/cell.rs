@@ -69,7 +69,8 @@ impl Cell {
 
     /// Random numbers that are this cell's own.
     pub(crate) fn random(&self) -> Random {
-        let name = self.name().bytes().fold(0, |sum: u64, byte| sum * 31 + u64::from(byte));
+        let add = |sum: u64, byte| sum.wrapping_mul(31).wrapping_add(u64::from(byte));
+        let name = self.name().bytes().fold(0, add);
         Random::new(seed() ^ name)
     }
 
@@ -102,8 +103,8 @@ impl Cell {
         match finished.recv_timeout(limit) {
             Ok(true) => Ok(()),
             Ok(false) => {
-                let panic = trial.join().err();
-                drop(panic);
+                // What went wrong was printed when it did.
+                drop(trial.join());
                 Err(format!("see above; again with POSTE_SEED={}", seed()).into())
             }
             Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {

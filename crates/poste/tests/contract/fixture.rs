@@ -34,6 +34,21 @@ static TABLE: &[Fixture] = &[
         lacks: || None,
     },
     Fixture {
+        name: "pipe",
+        scheme: "pipe",
+        ends: Ends::Together(poste::pipe_with),
+        lacks: || None,
+    },
+    Fixture {
+        name: "pair",
+        scheme: "pair",
+        ends: Ends::Together(|options| {
+            let (ours, theirs) = poste::pair_with(options)?;
+            Ok((ours.split().0, theirs.split().1))
+        }),
+        lacks: || None,
+    },
+    Fixture {
         name: "fifo",
         scheme: "fifo",
         ends: Ends::Address(|folder, _| format!("fifo:{}/fifo", folder.display())),

@@ -29,6 +29,9 @@ fn main() -> ExitCode {
     if args.list {
         return libtest_mimic::run(&args, trials).exit_code();
     }
+    std::panic::set_hook(Box::new(|panic| {
+        eprintln!("{}: {panic}", std::thread::current().name().unwrap_or("in a thread of a trial"));
+    }));
     let before = leftovers::look();
     let conclusion = libtest_mimic::run(&args, trials);
     if conclusion.has_failed() {

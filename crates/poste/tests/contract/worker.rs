@@ -74,7 +74,7 @@ pub(crate) fn run() -> ExitCode {
         storm::begin(Duration::from_millis(1));
     }
     // The kill clause finds this call in a trace: what comes before is no business of poste's.
-    rustix::process::getppid();
+    let _ = rustix::process::getppid();
     let options = Options::new();
     let say = |line: &str| eprintln!("{line}");
     match role.as_str() {

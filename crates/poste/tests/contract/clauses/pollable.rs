@@ -60,7 +60,9 @@ fn receiver(cell: &Cell) {
     // Asked for only when messages lie in user space already.
     let channel = cell.channel();
     let (mut sender, mut receiver) = channel.open();
-    (0..3).for_each(|_| drop(sender.send("y").unwrap()));
+    for _ in 0..3 {
+        sender.send("y").unwrap();
+    }
     receiver.recv_timeout(PATIENCE).unwrap();
     for _ in 0..2 {
         assert!(is_readable(receiver.pollable().unwrap(), PATIENCE), "asked for late");
