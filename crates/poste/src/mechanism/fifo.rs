@@ -191,8 +191,14 @@ impl Writer {
         }
     }
 
+    /// While a reader is there the pipe itself is polled: whether it has room.
     fn watch_link(&mut self) -> Result<(), Errno> {
         if let (Some(epoll), Some(link)) = (&self.epoll, &self.link) {
+            if let Some(opened) = &self.opened {
+                // Opening the FIFO, which others do as well, is no news while a reader is there. It
+                // isn't watched where the reader came first.
+                let _ = epoll::delete(epoll, opened);
+            }
             epoll::add(epoll, link.descriptor(), EventData::new_u64(1), EventFlags::OUT)?;
         }
         Ok(())
@@ -203,6 +209,11 @@ impl Writer {
         if let (Some(epoll), Some(link)) = (&self.epoll, &self.link) {
             // Before it is closed: a forked child may hold a copy.
             let _ = epoll::delete(epoll, link.descriptor());
+            if let Some(opened) = &self.opened {
+                drain(opened);
+                // Without memory for it the next send finds the reader all the same.
+                let _ = epoll::add(epoll, opened, EventData::new_u64(0), EventFlags::IN);
+            }
         }
         self.link = None;
     }
@@ -246,7 +257,11 @@ impl SendEnd for Writer {
                 Ok(epoll)
             };
             self.epoll = Some(make().map_err(system)?);
-            self.watch_link().map_err(system)?;
+            match self.link {
+                Some(_) => self.watch_link().map_err(system)?,
+                // A reader may have come before anything was watched.
+                None => drop(self.try_connect()?),
+            }
         }
         match &self.epoll {
             Some(epoll) => Ok(Pollable { descriptor: epoll.as_fd(), events: PollFlags::IN }),
