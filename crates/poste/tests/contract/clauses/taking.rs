@@ -1,7 +1,9 @@
 //! A receiver that wants N messages takes N, and leaves the rest to the next reader where there may
 //! be one.
 
-use poste::Receiver;
+use std::os::fd::AsRawFd;
+
+use poste::{Priorities, Receiver};
 
 use super::PATIENCE;
 use crate::cell::{Cell, Clause, Form};
@@ -9,7 +11,12 @@ use crate::cell::{Cell, Clause, Form};
 pub(crate) static CLAUSE: Clause = Clause {
     name: "taking",
     applies: |capabilities, form| {
-        form == Form::Enveloped && !capabilities.connections && !capabilities.may_lose
+        // A socket's messages go with its receiver.
+        let is_socket = capabilities.connections
+            || capabilities.may_lose
+            || matches!(capabilities.priorities, Priorities::Window(_))
+                && capabilities.raw_boundaries;
+        form == Form::Enveloped && !is_socket
     },
     run,
     ..Clause::PLAIN
@@ -17,9 +24,6 @@ pub(crate) static CLAUSE: Clause = Clause {
 
 fn run(cell: &Cell) {
     let channel = cell.channel();
-    if !channel.has_address() {
-        return;
-    }
     let (mut sender, receiver) = channel.open_with(channel.options().take(2)).unwrap();
     let count = 5;
     let bodies: Vec<String> =
@@ -34,7 +38,13 @@ fn run(cell: &Cell) {
         receiver
     };
     let first = take(receiver, &bodies[..2]);
-    drop(first);
-    let rest = take(channel.receiver(), &bodies[2..]);
-    drop(rest);
+    if channel.has_address() {
+        drop(first);
+        take(channel.receiver(), &bodies[2..]);
+    } else {
+        // The descriptor is what another reader gets.
+        let descriptor = first.into_descriptor().unwrap();
+        let address = format!("fd:{}", descriptor.as_raw_fd());
+        take(Receiver::open(address).unwrap(), &bodies[2..]);
+    }
 }
