@@ -1,7 +1,8 @@
 //! A peer killed before any of its system calls tears nothing and blocks nobody: the survivor never
 //! hangs, and what the dead one said it had sent arrives, in order, without gaps.
 //!
-//! strace kills it: `-e inject=all:signal=KILL:when=N` counts system calls for each thread.
+//! strace kills it, before the call is made: `-e inject=CALL:signal=KILL:when=N` counts the calls of
+//! each name, of each thread (with `all` too: N is not the Nth call of any name).
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -50,24 +51,31 @@ fn strace(arguments: &[&str]) -> Vec<String> {
     ["strace", "-f", "-qq"].iter().chain(arguments).map(|word| (*word).to_owned()).collect()
 }
 
-fn kill_at(when: usize) -> Vec<String> {
-    let inject = format!("inject=all:signal=KILL:when={when}");
-    strace(&["-o", "/dev/null", "-e", "trace=none", "-e", &inject])
+/// A system call by its name and its place among those of this name, from 1.
+type Moment = (String, usize);
+
+fn kill_at((call, when): &Moment) -> Vec<String> {
+    let inject = format!("inject={call}:signal=KILL:when={when}");
+    // Not with trace=none: what is not traced is not struck.
+    strace(&["-o", "/dev/null", "-e", &inject])
 }
 
-/// Which system calls are to be tried: those between the mark that a helper makes before it opens
-/// its end and its last one; in the short form some of them.
-fn moments(cell: &Cell, trace: &Path) -> Vec<usize> {
+/// Which system calls are to be tried: those after the mark that a helper makes before it opens its
+/// end; in the short form some of them.
+fn moments(cell: &Cell, trace: &Path) -> Vec<Moment> {
     let text = std::fs::read_to_string(trace).expect("strace wrote a trace");
     let thread = text.split_whitespace().next().expect("a trace has lines");
-    let calls: Vec<_> = text
-        .lines()
-        .filter_map(|line| line.strip_prefix(thread))
-        .filter(|line| !line.contains("resumed>") && !line.contains("+++"))
-        .filter(|line| !line.trim_start().starts_with("---"))
-        .collect();
-    let mark = calls.iter().position(|call| call.contains("getppid(")).expect("the mark");
-    let mut moments: Vec<_> = (mark + 2..=calls.len()).collect();
+    let calls = text.lines().filter_map(|line| line.strip_prefix(thread));
+    let calls = calls.filter_map(|line| line.trim_start().split_once('(').map(|(call, _)| call));
+    let is_name =
+        |call: &&str| call.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+    let calls: Vec<_> = calls.filter(is_name).collect();
+    let mark = calls.iter().position(|call| *call == "getppid").expect("the mark");
+    let place = |index: usize| {
+        let of_this_name = calls[..=index].iter().filter(|call| **call == calls[index]);
+        (calls[index].to_owned(), of_this_name.count())
+    };
+    let mut moments: Vec<_> = (mark + 1..calls.len()).map(place).collect();
     if !is_long() {
         cell.random().shuffle(&mut moments);
         moments.truncate(12);
@@ -87,23 +95,26 @@ fn writer(cell: &Cell) {
         survive_writer(cell, &channel, receiver, worker, job);
         moments(cell, &trace)
     };
+    let mut killed = 0;
     for when in trace {
         let channel = cell.channel();
         let (sender, receiver) = channel.open();
-        let tracer = kill_at(when);
+        let tracer = kill_at(&when);
         let worker = Worker::spawn(&mut Worker::writer_command(&channel, || sender, job, &tracer));
-        survive_writer(cell, &channel, receiver, worker, job);
+        killed += usize::from(!survive_writer(cell, &channel, receiver, worker, job));
     }
+    assert!(killed > 0, "nobody was killed");
 }
 
-/// Receives what a writer sends that may die at any moment, and then from the next one.
+/// Receives what a writer sends that may die at any moment, and then from the next one: whether the
+/// first one lived.
 fn survive_writer(
     cell: &Cell,
     channel: &Channel,
     mut receiver: poste::Receiver,
     mut worker: Worker,
     job: Job,
-) {
+) -> bool {
     let capabilities = cell.capabilities();
     let mut checker = Checker::new(job.letters, 1, job.may_lose);
     let end = Instant::now() + PATIENCE;
@@ -135,6 +146,7 @@ fn survive_writer(
         let message = receiver.recv_timeout(PATIENCE).expect("the next one's message arrives");
         assert_eq!(&message[..], b"next");
     }
+    is_whole
 }
 
 fn reader(cell: &Cell) {
@@ -147,13 +159,15 @@ fn reader(cell: &Cell) {
         survive_reader(cell, &channel, &tracer, to_read);
         moments(cell, &trace)
     };
+    let mut killed = 0;
     for when in trace {
-        survive_reader(cell, &cell.channel(), &kill_at(when), to_read);
+        killed += usize::from(!survive_reader(cell, &cell.channel(), &kill_at(&when), to_read));
     }
+    assert!(killed > 0, "nobody was killed");
 }
 
-/// Sends to a reader that may die at any moment.
-fn survive_reader(cell: &Cell, channel: &Channel, tracer: &[String], job: Job) {
+/// Sends to a reader that may die at any moment: whether it lived.
+fn survive_reader(cell: &Cell, channel: &Channel, tracer: &[String], job: Job) -> bool {
     let (mut worker, sender);
     if channel.has_address() {
         let unused = || unreachable!("it opens its own");
@@ -190,9 +204,12 @@ fn survive_reader(cell: &Cell, channel: &Channel, tracer: &[String], job: Job) {
         drop(sender);
     }
     assert!(start.elapsed() < PATIENCE, "the sender was held up for {:?}", start.elapsed());
-    if !worker.ends_within(wait * 3) && !cell.capabilities().may_lose {
-        // A reader that nobody killed has read all of its letters, or its sender knows why not.
+    if !worker.ends_within(wait * 3) {
+        // A reader that nobody killed has read all of its letters, where none may be lost.
         let got = worker.count("got");
-        assert_ne!(got, COUNT as usize, "it read all and hangs: {}", worker.log());
+        assert!(got < COUNT as usize, "it read all and hangs: {}", worker.log());
+        assert!(cell.capabilities().may_lose, "it read {got} and hangs: {}", worker.log());
+        return true;
     }
+    worker.end()
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::cell::Clause;
 
+mod both_ways;
 mod boundaries;
 mod clones;
 mod closing;
@@ -18,17 +19,20 @@ mod killed;
 pub(crate) mod leaks;
 mod many_senders;
 mod order;
+mod outsized;
 mod pollable;
 mod priority;
 mod refusals;
 mod sharing;
 mod streams;
 mod taking;
+mod turns;
 mod waking;
 
 /// Every clause.
 pub(crate) static ALL: &[&Clause] = &[
     &boundaries::CLAUSE,
+    &both_ways::CLAUSE,
     &clones::CLAUSE,
     &closing::RECEIVER_GONE,
     &closing::SENDERS_GONE,
@@ -46,6 +50,7 @@ pub(crate) static ALL: &[&Clause] = &[
     &leaks::CLAUSE,
     &many_senders::CLAUSE,
     &order::CLAUSE,
+    &outsized::CLAUSE,
     &pollable::RECEIVER,
     &pollable::SENDER,
     &priority::ORDER,
@@ -55,6 +60,7 @@ pub(crate) static ALL: &[&Clause] = &[
     &sharing::CLAUSE,
     &streams::CLAUSE,
     &taking::CLAUSE,
+    &turns::CLAUSE,
     &waking::CLAUSE,
 ];
 

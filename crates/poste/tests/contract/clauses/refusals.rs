@@ -57,6 +57,15 @@ fn run(cell: &Cell) {
     if !capabilities.many_receivers {
         assert_eq!(receiver.try_clone().unwrap_err().kind(), Kind::NotSupported);
     }
+    if channel.has_address() {
+        if !capabilities.many_receivers {
+            let error = channel.receiver_with(&Options::new()).unwrap_err();
+            assert!(matches!(error.kind(), Kind::NameInUse { .. }), "a second receiver: {error}");
+        }
+        // What is there is never made again.
+        let kind = poste::create(channel.address(), &Options::new()).unwrap_err().kind();
+        assert!(matches!(kind, Kind::NameInUse { .. } | Kind::NotSupported), "{kind:?}");
+    }
     if !capabilities.pollable {
         assert_eq!(receiver.pollable().unwrap_err().kind(), Kind::NotSupported);
     }
