@@ -118,6 +118,9 @@ fn open_sender(opening: &Opening<'_>) -> Result<OpenedSender, Error> {
     Ok(Opened { end: Box::new(end), traits, address: opening.address.clone() })
 }
 
+/// How often a sender looks for a reader that no event tells of: one that waits in open(2).
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+
 /// The end that writes.
 struct Writer {
     path: PathBuf,
@@ -168,9 +171,14 @@ impl Writer {
             if self.try_connect()? {
                 return Ok(());
             }
+            // One whose open waits for a writer counts as a reader, but is no news before it is
+            // through: look again now and then.
+            let left = wait.left();
+            let pause = left.map_or(LOOK_AGAIN, |left| left.min(LOOK_AGAIN));
             let opened = self.watch_opening().map_err(system)?;
-            match wait.until_ready(opened.as_fd(), PollFlags::IN) {
+            match Wait::For(pause).until_ready(opened.as_fd(), PollFlags::IN) {
                 Ok(true) => {}
+                Ok(false) | Err(Halt::Later) if left.is_none_or(|left| left > pause) => {}
                 Ok(false) | Err(Halt::Later) => {
                     return Err(Error::new(Kind::NoReceiver, "nobody reads the FIFO")
                         .with_hint("start the receiver: poste recv with the same address"));
