@@ -20,6 +20,7 @@ pub(crate) mod leaks;
 mod many_senders;
 mod order;
 mod outsized;
+mod plain_peers;
 mod pollable;
 mod priority;
 mod refusals;
@@ -51,6 +52,7 @@ pub(crate) static ALL: &[&Clause] = &[
     &many_senders::CLAUSE,
     &order::CLAUSE,
     &outsized::CLAUSE,
+    &plain_peers::CLAUSE,
     &pollable::RECEIVER,
     &pollable::SENDER,
     &priority::ORDER,
