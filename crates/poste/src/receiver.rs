@@ -290,16 +290,13 @@ impl Receiver {
             if let Some(wanted) = self.wanted {
                 self.taken.end.want(wanted.max(1));
             }
-            if let Err(error) = self.taken.end.recv(&mut self.taken.arrival, wait) {
-                self.note(&error);
-                break Err(error);
-            }
-            match self.sort() {
+            let received = self.taken.end.recv(&mut self.taken.arrival, wait);
+            match received.and_then(|()| self.sort()) {
                 Ok(true) => break Ok(()),
                 Ok(false) => {}
                 Err(error) => {
                     self.note(&error);
-                    if !self.ignores_garbage() {
+                    if !(error.is(&Kind::Corrupt) && self.ignores_garbage()) {
                         break Err(error);
                     }
                 }

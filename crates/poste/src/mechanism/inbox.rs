@@ -226,12 +226,12 @@ impl Inbox {
     #[inline]
     pub fn should_look(&self) -> bool {
         let len = self.window.len();
-        let room = self.buffer.len() - self.filled + self.free_in_front();
         !self.ended
             && self.faults.is_empty()
             && self.framing == Framing::Enveloped
             && (len < LOOK_BELOW || self.delivered_since_look >= LOOK_EVERY)
-            && room >= READ_FIRST
+            // What lies here is bounded.
+            && self.filled - self.free_in_front() <= READ_MAX
     }
 
     /// Whether the other side has ended the stream.

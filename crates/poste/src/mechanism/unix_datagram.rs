@@ -14,7 +14,8 @@ use super::socket::{
 };
 use super::unix_stream::{made_by_listening, remove_socket};
 use super::wire::Flow;
-use super::{Arrival, EndTraits, Mechanism, Opened, Opening, Pollable, RecvEnd};
+use super::{Arrival, EndTraits, Frame, Mechanism, Opened, Opening, Pollable, RecvEnd, SendEnd};
+use crate::address::Address;
 use crate::capabilities::{Capabilities, Identity, Unit};
 use crate::error::{Error, Kind};
 use crate::options::Role;
@@ -46,8 +47,12 @@ fn open_sender(opening: &Opening<'_>) -> Result<OpenedSender, Error> {
     }
     let socket = UnixPlace::of(opening.address)?.connect(SocketType::DGRAM, opening.options)?;
     let traits = EndTraits { capacity: send_buffer(&socket), ..EndTraits::DATAGRAM };
-    let link = Link::new(socket, Flow::Datagram, opening.options);
-    Ok(Opened { end: Box::new(link), traits, address: opening.address.clone() })
+    let address = opening.address.clone();
+    let end = Sending {
+        link: Link::new(socket, Flow::Datagram, opening.options),
+        address: address.clone(),
+    };
+    Ok(Opened { end: Box::new(end), traits, address })
 }
 
 fn open_receiver(opening: &Opening<'_>) -> Result<OpenedReceiver, Error> {
@@ -69,6 +74,29 @@ fn open_receiver(opening: &Opening<'_>) -> Result<OpenedReceiver, Error> {
         _bound: bound,
     };
     Ok(Opened { end: Box::new(end), traits, address: opening.address.clone() })
+}
+
+struct Sending {
+    link: Link,
+    address: Address,
+}
+
+impl SendEnd for Sending {
+    fn send(&mut self, frame: &Frame<'_>, wait: Wait) -> Result<usize, Error> {
+        let wait = wait.begin();
+        match self.link.send(frame, wait) {
+            // The receiver is gone, and nothing was accepted: the next one may be there.
+            Err(error) if error.is(&Kind::NoReceiver) || error.is(&Kind::Disconnected) => {
+                UnixPlace::of(&self.address)?.reconnect(self.link.descriptor())?;
+                self.link.send(frame, wait)
+            }
+            done => done,
+        }
+    }
+
+    fn pollable(&mut self) -> Result<Pollable<'_>, Error> {
+        SendEnd::pollable(&mut self.link)
+    }
 }
 
 /// Datagrams have no connections: only their receiver has a name.
