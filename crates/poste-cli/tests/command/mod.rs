@@ -41,7 +41,10 @@ impl Scratch {
     }
 
     pub fn start(&self, arguments: &[&str]) -> Running {
-        Running(Some(self.piped(arguments)))
+        let child = self.piped(arguments);
+        let pid = child.id();
+        let ending = std::thread::spawn(move || child.wait_with_output().unwrap());
+        Running { pid, ending: Some(ending) }
     }
 
     /// The same, as a direct child, so that signals reach it.
@@ -58,21 +61,24 @@ impl Scratch {
     }
 }
 
-/// A command that runs beside the test.
-pub struct Running(Option<Child>);
+/// A command that runs beside the test; what it writes is read meanwhile.
+pub struct Running {
+    pid: u32,
+    ending: Option<std::thread::JoinHandle<Output>>,
+}
 
 impl Running {
     pub fn end(mut self) -> Outcome {
-        Outcome::of(&self.0.take().unwrap().wait_with_output().unwrap())
+        Outcome::of(&self.ending.take().unwrap().join().unwrap())
     }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
-        if let Some(child) = &mut self.0 {
+        if let Some(ending) = self.ending.take() {
             // `timeout` passes SIGTERM on; it would leave the command behind at SIGKILL.
-            let _ = Command::new("kill").arg(child.id().to_string()).status();
-            let _ = child.wait();
+            let _ = Command::new("kill").arg(self.pid.to_string()).status();
+            let _ = ending.join();
         }
     }
 }
