@@ -89,18 +89,62 @@ pub fn page_size() -> usize {
     rustix::param::page_size()
 }
 
-/// Makes a file `size` bytes long and takes the memory or disk for them now: a file system that is
-/// full says so here, and not with SIGBUS when the bytes are touched.
+/// Takes the memory or disk for a part of a file now, and makes the file as long as that needs: a
+/// file system that is full says so here, and not with SIGBUS when the bytes are touched. What is
+/// in the file stays.
+///
+/// A file system of memory may be as large as all of it, or know no limit, and the kernel ends other
+/// programs before it refuses memory. So more than [`PROVED_FROM`] bytes are first compared with what
+/// is free, and a sixteenth of the machine is left alone.
 ///
 /// # Errors
 /// `ENOSPC`, `ENOMEM`; `EINVAL` for no bytes; `EFBIG`; others as fallocate(2).
-pub fn reserve(file: BorrowedFd<'_>, size: u64) -> Result<(), Errno> {
+pub fn reserve(file: BorrowedFd<'_>, offset: u64, size: u64) -> Result<(), Errno> {
+    if size > PROVED_FROM && room(file)?.is_some_and(|room| size > room) {
+        return Err(Errno::NOSPC);
+    }
     loop {
-        match rustix::fs::fallocate(file, FallocateFlags::empty(), 0, size) {
+        match rustix::fs::fallocate(file, FallocateFlags::empty(), offset, size) {
             Err(Errno::INTR) => {}
             done => return done,
         }
     }
+}
+
+/// From how many bytes on a reservation is compared with the free memory: less than that decides
+/// nothing, and a few bytes of a file that has its memory already need no room.
+pub const PROVED_FROM: u64 = 64 << 10;
+
+/// What `f_type` says of file systems that live in memory: TMPFS_MAGIC and RAMFS_MAGIC of
+/// <linux/magic.h>.
+const OF_MEMORY: [u64; 2] = [0x0102_1994, 0x8584_58f6];
+
+/// How many bytes can be reserved in this file's file system; nothing where only the kernel knows.
+fn room(file: BorrowedFd<'_>) -> Result<Option<u64>, Errno> {
+    let system = rustix::fs::fstatfs(file)?;
+    let is_of_memory = OF_MEMORY.contains(&(system.f_type as u64 & 0xffff_ffff));
+    // A tmpfs without blocks is one without a limit, as that of memfd_create.
+    let free = (system.f_blocks > 0 || !is_of_memory)
+        .then(|| system.f_bavail.saturating_mul(u64::try_from(system.f_bsize).unwrap_or(0)));
+    if !is_of_memory {
+        return Ok(free);
+    }
+    let memory = std::fs::read_to_string("/proc/meminfo").ok();
+    let memory = memory.and_then(|text| unreserved(&text));
+    Ok(match (free, memory) {
+        (Some(free), Some(memory)) => Some(free.min(memory)),
+        (free, memory) => free.or(memory),
+    })
+}
+
+/// How much of the memory is free, but for a sixteenth of all of it.
+fn unreserved(meminfo: &str) -> Option<u64> {
+    let bytes = |name: &str| {
+        let line = meminfo.lines().find_map(|line| line.strip_prefix(name))?;
+        let kibibytes: u64 = line.split_ascii_whitespace().next()?.parse().ok()?;
+        kibibytes.checked_mul(1 << 10)
+    };
+    Some(bytes("MemAvailable:")?.saturating_sub(bytes("MemTotal:")? / 16))
 }
 
 #[cfg(test)]
@@ -112,7 +156,7 @@ pub(crate) mod tests {
 
     pub(crate) fn file(size: u64) -> OwnedFd {
         let file = memfd_create(c"poste-sys", MemfdFlags::CLOEXEC).unwrap();
-        reserve(file.as_fd(), size).unwrap();
+        reserve(file.as_fd(), 0, size).unwrap();
         file
     }
 
@@ -139,9 +183,21 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn more_than_there_can_be_is_an_error() {
+    fn a_sixteenth_of_the_memory_is_left_alone() {
+        let text = "MemTotal:  1600 kB\nMemFree:  1 kB\nMemAvailable:    900 kB\n";
+        assert_eq!(unreserved(text), Some(800 << 10));
+        assert_eq!(unreserved("MemTotal: 1600 kB\nMemAvailable: 90 kB\n"), Some(0));
+        assert_eq!(unreserved("MemTotal: 1600 kB\n"), None);
+        assert_eq!(unreserved(""), None);
+    }
+
+    /// Nothing is ever asked of the kernel here that it could try to give: memfd_create knows no
+    /// limit, and would take all memory before it said no.
+    #[test]
+    fn there_is_a_known_room_where_a_file_system_has_no_limit() {
         let file = memfd_create(c"poste-sys", MemfdFlags::CLOEXEC).unwrap();
-        assert!(reserve(file.as_fd(), 1 << 60).is_err());
-        assert_eq!(rustix::fs::fstat(&file).unwrap().st_size, 0);
+        let system = rustix::system::sysinfo();
+        let total = system.totalram as u64 * u64::from(system.mem_unit);
+        assert!(room(file.as_fd()).unwrap().unwrap() < total);
     }
 }

@@ -28,6 +28,7 @@ mod error;
 mod joining;
 pub mod limits;
 pub mod mechanism;
+mod memory;
 mod message;
 mod name;
 mod options;
@@ -35,6 +36,7 @@ mod outbox;
 mod outgoing;
 mod readiness;
 mod receiver;
+mod semaphore;
 mod sender;
 mod sequence;
 mod wait;
@@ -46,10 +48,12 @@ pub use capabilities::{
 pub use credentials::Credentials;
 pub use duplex::{Duplex, local, local_with, pair, pair_with, pipe, pipe_with, pipes, pipes_with};
 pub use error::{Error, Kind};
+pub use memory::Memory;
 pub use message::{Message, OwnedMessage};
 pub use options::{Create, Framing, Options, Role, parse_size};
 pub use outgoing::Outgoing;
 pub use receiver::Receiver;
+pub use semaphore::Semaphore;
 pub use sender::{Level, Sender};
 pub use wait::{Call, Halt, Wait};
 
