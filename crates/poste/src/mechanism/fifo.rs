@@ -289,8 +289,10 @@ impl SendEnd for Writer {
 fn open_receiver(opening: &Opening<'_>) -> Result<OpenedReceiver, Error> {
     let path = ensure(opening)?;
     check(path, opening.address)?;
-    let place = Place::take(path, opening)?;
+    // First the end that stays: a writer that found only one of those that look for others would
+    // lose what it wrote when that one closes.
     let descriptor = open(path, OFlags::RDONLY).map_err(system)?;
+    let place = Place::take(path, opening)?;
     let capacity = set_capacity(&descriptor, &Options::new())?;
     let end = Reader::new(path, descriptor, place, opening.options)?;
     Ok(Opened {

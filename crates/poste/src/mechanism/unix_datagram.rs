@@ -32,6 +32,7 @@ pub static MECHANISM: Mechanism = Mechanism {
         identity: Identity::Message,
         descriptors: true,
         capacity: Some(Unit::Bytes),
+        made_by_listening: true,
         ..Capabilities::PLAIN
     },
     settings: &["capacity", "message-size", "mode"],

@@ -27,6 +27,7 @@ pub static MECHANISM: Mechanism = Mechanism {
         identity: Identity::Connection,
         descriptors: true,
         capacity: Some(Unit::Bytes),
+        made_by_listening: true,
         ..Capabilities::PLAIN
     },
     settings: &["capacity", "message-size", "mode", "listen"],
