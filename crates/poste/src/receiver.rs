@@ -323,10 +323,10 @@ impl Receiver {
         }
     }
 
-    /// Where anybody can send anything to this address, garbage must not end the receiver: it is
-    /// counted and passed over. Elsewhere it is an error, which a person wants to see.
+    /// Where strangers can come to an address, garbage must not end the receiver: it is counted and
+    /// passed over. Elsewhere it is an error, which a person wants to see.
     fn ignores_garbage(&self) -> bool {
-        self.mechanism.capabilities.may_lose || self.mechanism.capabilities.connections
+        self.mechanism.capabilities.made_by_listening
     }
 
     /// Looks at what arrived: whether it makes a whole message.
