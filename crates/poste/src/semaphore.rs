@@ -42,7 +42,7 @@ const MODE: u32 = 0o600;
 ///
 /// let memory = Memory::create(name, 64)?;
 /// let filled = Semaphore::init_at(&memory, 8, 0)?; // sem_init(memory + 8, 1, 0)
-/// Semaphore::at(&memory, 8)?.post()?; // another process, as a rule
+/// Semaphore::open_at(&memory, 8)?.post()?; // another process, as a rule
 /// filled.wait_timeout(std::time::Duration::from_secs(1))?;
 /// Memory::remove(name)?;
 /// # Ok(()) }
@@ -76,11 +76,7 @@ impl Semaphore {
     /// # Errors
     /// `NameInUse`: open what is there, or take another name. `Limit` where /dev/shm is full.
     /// `Invalid` for a name, value or mode that is none.
-    pub fn create_with(
-        name: impl AsRef<str>,
-        value: u32,
-        mode: u32,
-    ) -> Result<Semaphore, Error> {
+    pub fn create_with(name: impl AsRef<str>, value: u32, mode: u32) -> Result<Semaphore, Error> {
         let on = |error: Error| error.on("create the semaphore", &name.as_ref());
         let name = ShmName::parse(Sort::Semaphore, name.as_ref()).map_err(on)?;
         let on = |error: Error| error.on("create the semaphore", &name);
@@ -133,7 +129,7 @@ impl Semaphore {
     /// # Errors
     /// `Mismatch` where the memory ends before it; `Invalid` where it would not be aligned;
     /// `Permission` where the memory may only be read.
-    pub fn at(memory: &Memory, offset: usize) -> Result<Semaphore, Error> {
+    pub fn open_at(memory: &Memory, offset: usize) -> Result<Semaphore, Error> {
         Semaphore::within(memory, offset, |segment, offset| {
             sys::Semaphore::at(segment, offset).map_err(refused)
         })
@@ -143,7 +139,7 @@ impl Semaphore {
     /// gone; who waits for it is not woken.
     ///
     /// # Errors
-    /// As [`Semaphore::at`]; `Invalid` for a value beyond SEM_VALUE_MAX.
+    /// As [`Semaphore::open_at`]; `Invalid` for a value beyond SEM_VALUE_MAX.
     pub fn init_at(memory: &Memory, offset: usize, value: u32) -> Result<Semaphore, Error> {
         Semaphore::within(memory, offset, |segment, offset| init(segment, offset, value))
     }
