@@ -132,9 +132,8 @@ impl<'a> Permit<'a> {
         }
         self.is_given = true;
         match rustix::fs::unlink(&self.path) {
-            Ok(()) => {}
-            // Without its record it was given back for us: our lock didn't hold, as on a network.
-            Err(Errno::NOENT) => return Ok(()),
+            // Nobody gives back for the living; a record that is gone went with its directory.
+            Ok(()) | Err(Errno::NOENT) => {}
             // It can't go, so it must not prove anything any more.
             Err(errno) => self.record.set_len(0).map_err(|_| system(errno, &self.path))?,
         }

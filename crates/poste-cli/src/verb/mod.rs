@@ -5,8 +5,10 @@ use crate::exit::Stop;
 
 mod capabilities;
 mod create;
+mod memory;
 mod recv;
 mod remove;
+mod semaphore;
 mod send;
 
 /// Does what was asked for.
@@ -17,5 +19,7 @@ pub(crate) fn run(verb: Verb) -> Result<(), Stop> {
         Verb::Create(args) => create::run(&args),
         Verb::Remove(args) => remove::run(&args),
         Verb::Capabilities(args) => capabilities::run(&args),
+        Verb::Semaphore(args) => semaphore::run(&args),
+        Verb::Memory(args) => memory::run(&args),
     }
 }
