@@ -439,7 +439,8 @@ fn usage(error: &clap::Error) -> Failure {
         return refused;
     }
     if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
-        return Failure::new(Code::Usage, "the verb is missing", "the verbs: poste --help");
+        let hint = format!("the verbs: poste {}--help", verb_typed());
+        return Failure::new(Code::Usage, "the verb is missing", hint);
     }
     let text = error.render().to_string();
     let (first, rest) = text.split_once("\n\n").unwrap_or((&text, ""));
