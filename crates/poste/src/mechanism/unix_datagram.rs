@@ -28,6 +28,7 @@ pub static MECHANISM: Mechanism = Mechanism {
         raw_boundaries: true,
         raw_empty: true,
         capacity: Some(Unit::Bytes),
+        made_by_listening: true,
         ..Capabilities::PLAIN
     },
     settings: &["capacity", "message-size", "mode"],

@@ -21,6 +21,7 @@ pub static MECHANISM: Mechanism = Mechanism {
         way_back: true,
         identity: Identity::Connection,
         capacity: Some(Unit::Bytes),
+        made_by_listening: true,
         ..Capabilities::PLAIN
     },
     settings: &["capacity", "message-size", "mode", "listen"],
