@@ -1,10 +1,3 @@
-<<<<<<< HEAD
-//! The command `poste`.
-
-#![forbid(unsafe_code)]
-
-fn main() {}
-=======
 //! The command `poste`: passes messages over every mechanism of the machine, from a shell.
 //!
 //! What was typed becomes [`args`]; [`resolve`] makes addresses, options and times of it; each verb
@@ -36,4 +29,3 @@ fn run() -> Result<(), exit::Stop> {
     signals::watch()?;
     verb::run(verb)
 }
->>>>>>> 27add96 (wip: command line)

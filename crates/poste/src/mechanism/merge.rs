@@ -191,6 +191,10 @@ impl Merge {
     fn read(&mut self, source: u64) {
         let Some((index, slot)) = slot_of(&mut self.connections, source) else { return };
         let Some(link) = &mut slot.link else { return };
+        if !link.inbox().is_empty() && !link.inbox().should_look() {
+            // It has enough here, or no room: the rest waits in the kernel, and its sender with it.
+            return;
+        }
         let is_over = match link.read(Wait::Not) {
             Ok(_) => link.inbox().has_ended(),
             Err(Halt::Later) => false,
