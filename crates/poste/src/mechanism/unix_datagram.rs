@@ -55,7 +55,7 @@ fn open_receiver(opening: &Opening<'_>) -> Result<OpenedReceiver, Error> {
     let socket = new(AddressFamily::UNIX, SocketType::DGRAM)?;
     set_buffers(&socket, opening.options)?;
     let place = UnixPlace::of(opening.address)?;
-    let bound = place.bind(&socket, opening.options.mode_or_default())?;
+    let bound = place.bind(&socket, opening)?;
     make_blocking(&socket)?;
     let traits = EndTraits { capacity: receive_buffer(&socket), ..EndTraits::DATAGRAM };
     let end = Datagrams { link: Link::new(socket, Flow::Datagram, opening.options), _bound: bound };

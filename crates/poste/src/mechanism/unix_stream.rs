@@ -65,7 +65,7 @@ pub(super) fn sender(
     if listens(opening, Role::Connect) {
         let listener = new(AddressFamily::UNIX, kind)?;
         set_buffers(&listener, options)?;
-        let bound = place.bind(&listener, options.mode_or_default())?;
+        let bound = place.bind(&listener, opening)?;
         return serving(listener, bound, flow, address.clone(), options);
     }
     let socket = place.connect(kind, options)?;
@@ -87,7 +87,7 @@ pub(super) fn receiver(
     if listens(opening, Role::Listen) {
         let listener = new(AddressFamily::UNIX, kind)?;
         set_buffers(&listener, options)?;
-        let bound = place.bind(&listener, options.mode_or_default())?;
+        let bound = place.bind(&listener, opening)?;
         return merging(listener, bound, flow, address.clone(), options);
     }
     let socket = place.connect(kind, options)?;
