@@ -263,8 +263,7 @@ fn usage(error: &clap::Error) -> Failure {
     let text = error.render().to_string();
     let (first, rest) = text.split_once("\n\n").unwrap_or((&text, ""));
     let what = words(first.trim_start_matches("error: "));
-    let tips: Vec<_> =
-        rest.lines().filter_map(|line| line.trim().strip_prefix("tip: ")).collect();
+    let tips: Vec<_> = rest.lines().filter_map(|line| line.trim().strip_prefix("tip: ")).collect();
     let usage = rest.lines().find_map(|line| line.trim().strip_prefix("Usage: "));
     let mut hints: Vec<_> = tips.iter().map(|tip| (*tip).to_owned()).collect();
     if let (Some(usage), true) = (usage, hints.is_empty()) {

@@ -92,8 +92,7 @@ impl From<Error> for Failure {
             Kind::NotFound => error.hint().contains("create"),
             _ => !error.hint().is_empty(),
         };
-        let hint =
-            if says_enough { error.hint().to_owned() } else { default_hint(&kind, address) };
+        let hint = if says_enough { error.hint().to_owned() } else { default_hint(&kind, address) };
         Failure { code: code_of(&kind), what: error.to_string(), hint, kind: Some(kind) }
     }
 }
@@ -125,9 +124,9 @@ fn default_hint(kind: &Kind, address: &str) -> String {
         Kind::Limit { raise_with, .. } => raise_with.clone(),
         Kind::NotSupported => "what each mechanism can do: poste capabilities".to_owned(),
         Kind::Invalid => "forms and examples: poste --help".to_owned(),
-        Kind::Mismatch => format!(
-            "use what is there by leaving the attributes out, or: poste remove {address}"
-        ),
+        Kind::Mismatch => {
+            format!("use what is there by leaving the attributes out, or: poste remove {address}")
+        }
         Kind::Permission => "run it as the owner, or create it with a wider --mode".to_owned(),
         Kind::Corrupt => "a peer that knows nothing of poste is spoken to with --raw".to_owned(),
         Kind::Removed => format!("create it again: poste create {address}"),

@@ -6,8 +6,23 @@ use crate::exit::{Code, Failure};
 
 /// Verbs to come.
 const VERBS: &[&str] = &[
-    "bench", "call", "completions", "doctor", "gc", "info", "limits", "list", "ls", "man",
-    "memory", "pick", "relay", "reply", "semaphore", "top", "tour",
+    "bench",
+    "call",
+    "completions",
+    "doctor",
+    "gc",
+    "info",
+    "limits",
+    "list",
+    "ls",
+    "man",
+    "memory",
+    "pick",
+    "relay",
+    "reply",
+    "semaphore",
+    "top",
+    "tour",
 ];
 
 /// Options to come.

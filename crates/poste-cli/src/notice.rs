@@ -15,7 +15,9 @@ pub(crate) fn opened(asked: &Address, taken: &Address, capabilities: &Capabiliti
         line(&format!("listening on {taken}"));
     }
     if !is_loopback(taken) {
-        line(&format!("notice: {taken} is plain: nothing is encrypted, and nobody proves who he is"));
+        line(&format!(
+            "notice: {taken} is plain: nothing is encrypted, and nobody proves who he is"
+        ));
     }
 }
 

@@ -91,9 +91,7 @@ impl Style {
                 out.write(format!("\"{}\"", escaped(body, Escaping::Quoted)).as_bytes())
             }
             Format::Hex => out.write(hex(body).as_bytes()),
-            Format::Json => {
-                out.write(object(&self.fields(body, message, origin)).as_bytes())
-            }
+            Format::Json => out.write(object(&self.fields(body, message, origin)).as_bytes()),
         }?;
         out.write(self.end)
     }

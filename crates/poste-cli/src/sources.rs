@@ -144,4 +144,3 @@ fn explain(error: Error, receiver: &Receiver) -> Failure {
         )),
     }
 }
-
