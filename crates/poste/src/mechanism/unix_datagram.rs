@@ -4,6 +4,7 @@
 //! receiver goes, what it had not read is gone with it. Sources: unix(7),
 //! net.unix.max_dgram_qlen.
 
+use rustix::net::sockopt::set_socket_passcred;
 use rustix::net::{AddressFamily, SocketType};
 
 use super::link::Link;
@@ -14,7 +15,7 @@ use super::socket::{
 use super::unix_stream::{made_by_listening, remove_socket};
 use super::wire::Flow;
 use super::{Arrival, EndTraits, Mechanism, Opened, Opening, Pollable, RecvEnd};
-use crate::capabilities::{Capabilities, Unit};
+use crate::capabilities::{Capabilities, Identity, Unit};
 use crate::error::{Error, Kind};
 use crate::options::Role;
 use crate::wait::Wait;
@@ -27,6 +28,8 @@ pub static MECHANISM: Mechanism = Mechanism {
     capabilities: Capabilities {
         raw_boundaries: true,
         raw_empty: true,
+        identity: Identity::Message,
+        descriptors: true,
         capacity: Some(Unit::Bytes),
         made_by_listening: true,
         ..Capabilities::PLAIN
@@ -54,11 +57,18 @@ fn open_receiver(opening: &Opening<'_>) -> Result<OpenedReceiver, Error> {
     }
     let socket = new(AddressFamily::UNIX, SocketType::DGRAM)?;
     set_buffers(&socket, opening.options)?;
+    if !opening.options.body_only || opening.options.allowed.is_restricted() {
+        // Before the name is there: what was queued earlier would be nobody's.
+        set_socket_passcred(&socket, true).map_err(|errno| Error::system(errno, ""))?;
+    }
     let place = UnixPlace::of(opening.address)?;
     let bound = place.bind(&socket, opening)?;
     make_blocking(&socket)?;
     let traits = EndTraits { capacity: receive_buffer(&socket), ..EndTraits::DATAGRAM };
-    let end = Datagrams { link: Link::new(socket, Flow::Datagram, opening.options), _bound: bound };
+    let end = Datagrams {
+        link: Link::new(socket, Flow::Datagram, opening.options).unix(opening.options),
+        _bound: bound,
+    };
     Ok(Opened { end: Box::new(end), traits, address: opening.address.clone() })
 }
 
@@ -85,5 +95,9 @@ impl RecvEnd for Datagrams {
 
     fn pollable(&mut self) -> Result<Pollable<'_>, Error> {
         RecvEnd::pollable(&mut self.link)
+    }
+
+    fn connections(&self) -> (u64, u64) {
+        (0, self.link.refused())
     }
 }
