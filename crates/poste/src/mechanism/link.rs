@@ -11,6 +11,7 @@ use rustix::io::Errno;
 use rustix::net::Shutdown;
 
 use super::inbox::{self, Inbox};
+use super::sources::Sources;
 use super::wire::{Flow, Wire};
 use super::{Arrival, Frame, Pollable, RecvEnd, SendEnd};
 use crate::capabilities::Peers;
@@ -34,6 +35,8 @@ pub struct Link {
     /// The sets of descriptors that have come, by their numbers.
     sets: Vec<(u64, Vec<OwnedFd>)>,
     sets_received: u64,
+    /// Where datagrams came from, to answer them.
+    sources: Sources,
     /// Who may send datagrams, where that matters; connections are asked before.
     allowed: Allowed,
     refused: u64,
@@ -45,12 +48,21 @@ pub struct Link {
 
 /// Tells the other side, when dropped, that nothing more comes, though another half still reads.
 #[derive(Debug)]
-struct Farewell(Arc<OwnedFd>);
+struct Farewell(Option<Arc<OwnedFd>>);
+
+impl Farewell {
+    /// Nothing is told: the descriptor lives on elsewhere.
+    fn withhold(mut self) {
+        self.0 = None;
+    }
+}
 
 impl Drop for Farewell {
     fn drop(&mut self) {
-        // The other side may be gone already; then there is nobody to tell.
-        let _ = rustix::net::shutdown(&self.0, Shutdown::Write);
+        if let Some(descriptor) = &self.0 {
+            // The other side may be gone already; then there is nobody to tell.
+            let _ = rustix::net::shutdown(descriptor, Shutdown::Write);
+        }
     }
 }
 
@@ -68,6 +80,7 @@ impl Link {
             beside: None,
             sets: Vec::new(),
             sets_received: 0,
+            sources: Sources::default(),
             allowed: options.allowed,
             refused: 0,
             credentials: Credentials::default(),
@@ -79,7 +92,7 @@ impl Link {
     /// One of two halves: when it goes, the other side learns that nothing more comes.
     #[must_use]
     pub fn half(mut self) -> Link {
-        self.farewell = Some(Farewell(self.wire.share()));
+        self.farewell = Some(Farewell(Some(self.wire.share())));
         self
     }
 
@@ -236,9 +249,10 @@ impl Link {
                         self.refused += 1;
                         continue;
                     }
+                    let source = self.sources.number(taken.source);
                     let sets = inbox.sets();
-                    inbox
-                        .push_packet_with(&packet[..count], inbox::Beside { credentials, has_set });
+                    let beside = inbox::Beside { credentials, source, has_set };
+                    inbox.push_packet_with(&packet[..count], beside);
                     // What no header lays claim to is closed.
                     if inbox.sets() > sets {
                         self.sets.push((inbox.sets(), taken.descriptors));
@@ -251,6 +265,25 @@ impl Link {
             }
         }
         Ok(size)
+    }
+
+    /// Sends a datagram back to where one came from.
+    fn answer(&mut self, frame: &Frame<'_>, wait: Wait) -> Result<usize, Error> {
+        let Some(to) = frame.to.and_then(|to| self.sources.address(to)) else {
+            return Err(Error::new(Kind::NotSupported, "who sent it has no address to answer to"));
+        };
+        let wire = &self.wire;
+        wait.run(wire.descriptor(), PollFlags::OUT, |how| wire.write_to(to, frame, how))
+            .map_err(|halt| halt.sending(wait))
+    }
+
+    /// Tells the other side that nothing more comes; what it sends still arrives.
+    ///
+    /// # Errors
+    /// What the system said.
+    pub fn half_close(&mut self) -> Result<(), Error> {
+        rustix::net::shutdown(self.wire.descriptor(), Shutdown::Write)
+            .map_err(|errno| Error::system(errno, ""))
     }
 
     /// Takes in what has come since, if anything has: something more urgent may be among it.
@@ -267,10 +300,7 @@ impl Link {
     /// Where a half's descriptor can't be copied.
     pub fn into_descriptor(mut self) -> Result<OwnedFd, Errno> {
         if let Some(farewell) = self.farewell.take() {
-            // Not dropped as a farewell: the descriptor lives on in the child.
-            let copy = rustix::io::fcntl_dupfd_cloexec(&farewell.0, 0);
-            std::mem::forget(farewell);
-            return copy;
+            farewell.withhold();
         }
         self.wire.into_descriptor()
     }
@@ -290,6 +320,9 @@ fn credentials(who: Option<(i32, u32, u32)>) -> Credentials {
 impl SendEnd for Link {
     fn send(&mut self, frame: &Frame<'_>, wait: Wait) -> Result<usize, Error> {
         let wait = wait.begin();
+        if frame.to.is_some() && self.wire.flow() == Flow::Datagram {
+            return self.answer(frame, wait);
+        }
         let (size, mut done) = (frame.size(), 0);
         let (wire, gathered) = (&self.wire, &mut self.gathered);
         loop {
@@ -314,9 +347,15 @@ impl SendEnd for Link {
 
     fn back(&mut self) -> Option<&mut dyn RecvEnd> {
         match self.wire.flow() {
-            Flow::Stream | Flow::Packet => Some(self),
-            Flow::Pipe | Flow::Datagram => None,
+            // The other half of a pair reads what comes back.
+            _ if self.farewell.is_some() => None,
+            Flow::Pipe => None,
+            _ => Some(self),
         }
+    }
+
+    fn half_close(&mut self) -> Result<(), Error> {
+        Link::half_close(self)
     }
 
     fn duplicate(&self) -> Result<Option<Box<dyn SendEnd>>, Error> {
@@ -383,10 +422,7 @@ impl RecvEnd for Link {
     }
 
     fn back(&mut self) -> Option<&mut dyn SendEnd> {
-        match self.wire.flow() {
-            Flow::Stream | Flow::Packet => Some(self),
-            Flow::Pipe | Flow::Datagram => None,
-        }
+        if self.wire.flow() == Flow::Pipe { None } else { Some(self) }
     }
 
     fn peers(&self) -> Peers {
