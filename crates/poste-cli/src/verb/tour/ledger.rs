@@ -19,6 +19,9 @@ pub(super) const BODY_MIN: usize = 16;
 /// The sizes that a writer's messages have in turn: within one piece, and in several.
 const SIZES: [usize; 6] = [BODY_MIN, 64, 1000, 4096, 20_000, 100];
 
+/// What may lose messages gets small ones, which leave room in the receiver's buffer.
+const SIZE_MAX_WHERE_LOST: usize = 1000;
+
 /// What is wrong with what was seen.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Fault(pub(super) String);
@@ -43,7 +46,8 @@ impl From<std::io::Error> for Fault {
 }
 
 /// The size of a writer's message, at most `size_max`.
-pub(super) fn size_of(index: u32, size_max: usize) -> usize {
+pub(super) fn size_of(index: u32, size_max: usize, may_lose: bool) -> usize {
+    let size_max = if may_lose { size_max.min(SIZE_MAX_WHERE_LOST) } else { size_max };
     SIZES[index as usize % SIZES.len()].min(size_max)
 }
 
@@ -65,12 +69,15 @@ pub(super) fn read(body: &[u8]) -> Result<(u32, u32), Fault> {
     let Some((head, rest)) = body.split_at_checked(BODY_MIN) else {
         return Err(Fault(format!("a message of {} bytes that nobody sent", body.len())));
     };
-    let number = |at: usize| u32::from_le_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]);
+    let number =
+        |at: usize| u32::from_le_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]);
     let (writer, index) = (number(0), number(4));
     let size = u64::from(number(8)) | u64::from(number(12)) << 32;
     if size != body.len() as u64 {
         let came = body.len();
-        return Err(Fault(format!("message {index} of writer {writer} is torn: {came} of {size} bytes")));
+        return Err(Fault(format!(
+            "message {index} of writer {writer} is torn: {came} of {size} bytes"
+        )));
     }
     let mut filling = Filling::new(writer, index);
     for chunk in rest.chunks(8) {
@@ -90,7 +97,8 @@ impl Filling {
     }
 
     fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.0 =
+            self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         self.0 ^ self.0 >> 33
     }
 }
@@ -116,10 +124,15 @@ impl Ledger {
         let (writer, index) = read(body)?;
         let next = self.next.entry(writer).or_default();
         if index < *next {
-            return Err(Fault(format!("message {index} of writer {writer} came after its message {}", *next - 1)));
+            return Err(Fault(format!(
+                "message {index} of writer {writer} came after its message {}",
+                *next - 1
+            )));
         }
         if index > *next && !self.may_lose {
-            return Err(Fault(format!("message {next} of writer {writer} is missing: {index} came")));
+            return Err(Fault(format!(
+                "message {next} of writer {writer} is missing: {index} came"
+            )));
         }
         self.lost += u64::from(index - *next);
         *next = index + 1;
@@ -160,15 +173,20 @@ impl Ledger {
             return Ok(());
         }
         if !self.may_lose {
-            return Err(Fault(format!("of {count} messages that writer {writer} sent {came} arrived")));
+            return Err(Fault(format!(
+                "of {count} messages that writer {writer} sent {came} arrived"
+            )));
         }
         self.lost += u64::from(count - came);
         Ok(())
     }
 }
 
-/// The priorities that are sent, in this order.
-pub(super) const PRIORITIES: [u16; 8] = [0, 3, 0, 31, 3, 17, 0, 31];
+/// The priorities that are sent, in this order, before the highest: with it as many as lie in the
+/// window of a receiver of packets, which is the smallest.
+pub(super) const PRIORITIES: [u16; 7] = [0, 3, 0, 31, 3, 17, 0];
+
+const _: () = assert!(PRIORITIES.len() < poste::limits::PACKETS_AT_ONCE);
 
 /// Sees to it that messages came with the highest priority first, and in the order sent within one.
 /// Each is a priority and its place among those sent.
@@ -180,7 +198,8 @@ pub(super) fn highest_first(sent: &[u16], came: &[(u16, u32)]) -> Result<(), Fau
         return Ok(());
     }
     let show = |list: &[(u16, u32)]| {
-        let list: Vec<_> = list.iter().map(|(priority, place)| format!("{priority}({place})")).collect();
+        let list: Vec<_> =
+            list.iter().map(|(priority, place)| format!("{priority}({place})")).collect();
         list.join(" ")
     };
     Err(Fault(format!("priorities came as {}, not as {}", show(came), show(&expected))))

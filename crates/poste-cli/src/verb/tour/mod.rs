@@ -67,8 +67,7 @@ pub(crate) fn run(args: &Tour) -> Result<(), Stop> {
         mechanisms.into_iter().map(|each| visit(each, &processors, &progress)).collect();
     drop((progress, house));
     let mut out = Output::open();
-    let text =
-        if args.json { table::json(&visits) } else { table::text(&visits, &processors) };
+    let text = if args.json { table::json(&visits) } else { table::text(&visits, &processors) };
     out.write(text.as_bytes())?;
     out.flush()?;
     judge(&visits)
@@ -123,11 +122,7 @@ fn absence(mechanism: &'static Mechanism) -> Option<String> {
     }
 }
 
-fn findings(
-    mechanism: &'static Mechanism,
-    processors: &[usize],
-    progress: &Progress,
-) -> Findings {
+fn findings(mechanism: &'static Mechanism, processors: &[usize], progress: &Progress) -> Findings {
     let proofs = SUBJECTS.iter().map(|subject| {
         progress.at(mechanism, subject.title);
         swept((subject.prove)(mechanism))
@@ -137,9 +132,8 @@ fn findings(
     progress.at(mechanism, "round trips on one core");
     let one_core = swept(measure::round_trip(mechanism, [first; 2]));
     progress.at(mechanism, "round trips on two cores");
-    let two_cores = processors
-        .get(1)
-        .map(|&second| swept(measure::round_trip(mechanism, [first, second])));
+    let two_cores =
+        processors.get(1).map(|&second| swept(measure::round_trip(mechanism, [first, second])));
     progress.at(mechanism, "one way");
     let one_way = swept(measure::one_way(mechanism));
     Findings { proofs, one_core, two_cores, one_way }
@@ -198,21 +192,13 @@ mod tests {
         };
         let fault = || Fault::new("it is torn");
         let findings = |proof, one_way| {
-            let findings = Findings {
-                proofs: vec![proof],
-                one_core: Ok(trip),
-                two_cores: None,
-                one_way,
-            };
+            let findings =
+                Findings { proofs: vec![proof], one_core: Ok(trip), two_cores: None, one_way };
             [Visit { mechanism: ALL[0], found: Found::Here(Box::new(findings)) }]
         };
         let can = || Ok(Proof::Can(String::new(), serde_json::json!(1)));
-        let flow = Flow {
-            received: 1,
-            lost: 0,
-            per_second: 1.0,
-            processor: std::time::Duration::ZERO,
-        };
+        let flow =
+            Flow { received: 1, lost: 0, per_second: 1.0, processor: std::time::Duration::ZERO };
         assert!(judge(&findings(can(), Ok(flow))).is_ok());
         assert!(judge(&findings(Err(fault()), Ok(flow))).is_err());
         assert!(judge(&findings(can(), Err(fault()))).is_err());

@@ -42,19 +42,46 @@ pub(super) enum Proof {
 pub(super) struct Subject {
     /// Its name in JSON.
     pub field: &'static str,
-    /// Its name for people, and for the table (a word a line).
+    /// Its name for people.
     pub title: &'static str,
+    /// Its name in the table.
+    pub header: &'static str,
     /// Proves it.
     pub prove: fn(&'static Mechanism) -> Result<Proof, Fault>,
 }
 
 /// Everything that is proved, in this order.
 pub(super) static SUBJECTS: [Subject; 5] = [
-    Subject { field: "channels_for_both_ways", title: "both ways", prove: both_ways },
-    Subject { field: "writers", title: "many writers", prove: many_writers },
-    Subject { field: "highest_priority", title: "priorities", prove: highest_first },
-    Subject { field: "largest_message", title: "largest message", prove: largest },
-    Subject { field: "after_a_killed_peer", title: "killed peer", prove: killed_peer },
+    Subject {
+        field: "channels_for_both_ways",
+        title: "both ways",
+        header: "both ways,\nchannels",
+        prove: both_ways,
+    },
+    Subject {
+        field: "writers",
+        title: "many writers",
+        header: "writers\nat once",
+        prove: many_writers,
+    },
+    Subject {
+        field: "highest_priority",
+        title: "priorities",
+        header: "highest\npriority",
+        prove: highest_first,
+    },
+    Subject {
+        field: "largest_message",
+        title: "largest message",
+        header: "largest\nmessage",
+        prove: largest,
+    },
+    Subject {
+        field: "after_a_killed_peer",
+        title: "killed peer",
+        header: "writer\nkilled",
+        prove: killed_peer,
+    },
 ];
 
 /// Sends messages of several sizes to an echo, and compares what comes back.
@@ -84,7 +111,7 @@ fn both_ways(mechanism: &'static Mechanism) -> Result<Proof, Fault> {
     sender.send_timeout(Outgoing::from(STOP), ANSWER_MAX)?;
     echo.done::<1>(Duration::ZERO)?;
     let channels = ways::channels(mechanism);
-    Ok(Proof::Can(format!("{channels} ch."), json!(channels)))
+    Ok(Proof::Can(channels.to_string(), json!(channels)))
 }
 
 /// Several processes write at once: nothing is lost, torn or out of order.
@@ -108,7 +135,7 @@ fn many_writers(mechanism: &'static Mechanism) -> Result<Proof, Fault> {
     match (writers, lost) {
         (1, _) => Ok(Proof::Cannot("1".to_owned(), json!(1))),
         (_, 0) => Ok(Proof::Can(writers.to_string(), json!(writers))),
-        _ => Ok(Proof::Can(format!("{writers}, −{lost}"), json!(writers))),
+        _ => Ok(Proof::Can(format!("{writers} −{lost}"), json!(writers))),
     }
 }
 

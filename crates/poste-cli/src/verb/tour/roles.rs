@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 
 use clap::{Args, ValueEnum};
 use poste::envelope::BLOCK;
-use poste::limits::MESSAGE_MAX;
 use poste::{Kind, Level, Outgoing, Receiver, Sender, Unit};
 use rustix::thread::{CpuSet, sched_setaffinity};
 use rustix::time::{ClockId, clock_gettime};
@@ -256,9 +255,10 @@ fn sink(receiver: &mut Receiver, may_lose: bool) -> Result<Vec<u64>, Fault> {
 
 fn write(sender: &mut Sender, task: &Task) -> Result<Vec<u64>, Fault> {
     let size_max = sender.facts().message_size;
+    let size_of = |index| ledger::size_of(index, size_max, task.may_lose);
     let mut body = Vec::new();
     for index in 0..task.count {
-        ledger::write(&mut body, task.number, index, ledger::size_of(index, size_max));
+        ledger::write(&mut body, task.number, index, size_of(index));
         sender.send(&body)?;
     }
     Ok(vec![u64::from(task.count)])
@@ -266,9 +266,10 @@ fn write(sender: &mut Sender, task: &Task) -> Result<Vec<u64>, Fault> {
 
 fn victim(sender: &mut Sender, task: &Task, say: &dyn Fn(&Report)) -> Result<Vec<u64>, Fault> {
     let size_max = sender.facts().message_size;
+    let size_of = |index| ledger::size_of(index, size_max, task.may_lose);
     let mut body = Vec::new();
     for index in 0.. {
-        ledger::write(&mut body, task.number, index, ledger::size_of(index, size_max));
+        ledger::write(&mut body, task.number, index, size_of(index));
         if sender.send(&body)? >= Level::Queued {
             say(&Report::Sent(index + 1));
         }
@@ -304,7 +305,7 @@ fn large(sender: &mut Sender, may_lose: bool) -> Result<Vec<u64>, Fault> {
     // Of several pieces one may be lost, and with it the message: one piece is what can be proved.
     let size = if may_lose { limit.min(facts.piece_size - 2 * BLOCK) } else { limit };
     let mut body = Vec::new();
-    ledger::write(&mut body, 0, 0, size.min(MESSAGE_MAX));
+    ledger::write(&mut body, 0, 0, size);
     sender.send(&body)?;
     body.resize(limit + 1, 0);
     match sender.send(&body).map_err(|error| (error.kind(), error)) {
@@ -356,7 +357,7 @@ mod tests {
 
     #[test]
     fn priorities_fit_into_the_channel_with_the_highest_among_them() {
-        for (holds, count) in [(usize::MAX, 9), (10, 9), (4, 4)] {
+        for (holds, count) in [(usize::MAX, 8), (10, 8), (4, 4)] {
             let sent = priorities(holds, 99);
             assert_eq!((sent.len(), sent.last()), (count, Some(&99)));
             assert_eq!(priorities(sent.len(), 99), sent);

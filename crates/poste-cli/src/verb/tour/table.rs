@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use super::ledger::Fault;
 use super::measure::{Flow, RoundTrip};
 use super::proofs::{Proof, SUBJECTS, grouped};
+use super::roles::SIZE;
 use super::{Findings, Found, Visit};
 use crate::output::object;
 
@@ -32,7 +33,8 @@ pub(super) fn json(visits: &[Visit]) -> String {
 
 fn fields(visit: &Visit) -> Vec<(&'static str, Value)> {
     let mechanism = visit.mechanism;
-    let mut fields = vec![("mechanism", json!(mechanism.scheme)), ("title", json!(mechanism.title))];
+    let mut fields =
+        vec![("mechanism", json!(mechanism.scheme)), ("title", json!(mechanism.title))];
     let findings = match &visit.found {
         Found::Absent(why) => {
             fields.extend([("here", json!(false)), ("reason", json!(why))]);
@@ -113,8 +115,11 @@ fn laid_out(visits: &[Visit], width: u16) -> String {
         lines.all(|line| line.trim_end().chars().count() <= usize::from(width))
     };
     let chosen = texts.iter().find(fits).or(texts.last());
-    let lines = chosen.into_iter().flatten().flat_map(Table::lines);
-    lines.map(|line| format!("{}\n", line.trim_end())).collect()
+    let tables = chosen.into_iter().flatten().map(|table| {
+        let lines = table.lines().map(|line| format!("{}\n", line.trim_end()));
+        lines.collect::<String>()
+    });
+    tables.collect::<Vec<_>>().join("\n")
 }
 
 fn table(visits: &[Visit], parts: &[Part], titles: bool) -> Table {
@@ -159,13 +164,13 @@ fn is_coloured() -> bool {
 
 fn headers(part: Part) -> Vec<String> {
     match part {
-        Part::Can => SUBJECTS.iter().map(|subject| subject.title.replacen(' ', "\n", 1)).collect(),
+        Part::Can => SUBJECTS.iter().map(|subject| subject.header.to_owned()).collect(),
         Part::Costs => [
             "round trip\n1 core, µs",
-            "\n2 cores, µs",
-            "processor\nµs",
+            "round trip\n2 cores, µs",
+            "its CPU\nµs",
             "one way\nk msg/s",
-            "processor\nµs",
+            "its CPU\nµs",
         ]
         .map(str::to_owned)
         .to_vec(),
@@ -237,38 +242,56 @@ fn failed() -> Cell {
 
 /// What the figures are, on which machine, and what to try next.
 fn legend(visits: &[Visit], processors: &[usize], width: usize) -> String {
+    let shows = |wanted: fn(&Visit) -> bool| visits.iter().any(wanted);
+    let mut notes = vec![PROVED.to_owned()];
+    if shows(|visit| visit.mechanism.capabilities.may_lose) {
+        notes.push(LOSING.to_owned());
+    }
+    if shows(|visit| visit.mechanism.scheme == "local") {
+        notes.push("local: inside one process, its peers are threads.".to_owned());
+    }
+    let mut lines = wrapped(&notes.join(" "), width);
+    lines.extend(wrapped(&circumstances(processors), width));
+    lines.push(String::new());
+    lines.extend(NEXT.iter().map(|&line| line.to_owned()));
+    lines.iter().map(|line| format!("{line}\n")).collect()
+}
+
+/// What a mark in the table means.
+const PROVED: &str = "✓ proved just now by checked messages between real processes: answered \
+    (over so many channels), several writers at once, the highest priority first, the largest \
+    message (one byte more was refused), a writer killed while it sent (nothing torn, nothing \
+    lost that it had reported as sent). ✗ one writer: another was refused.";
+
+const LOSING: &str = "udp: −N were lost, as they may be; the largest is one datagram.";
+
+/// Each line works as typed.
+const NEXT: [&str; 3] = [
+    "Next:",
+    "  poste send --create mq:/hello 'good day' && poste recv --remove mq:/hello",
+    "  poste recv unix:./inbox & poste send --timeout 5s unix:./inbox hello; wait",
+];
+
+/// On what machine what was measured.
+fn circumstances(processors: &[usize]) -> String {
     let system = rustix::system::uname();
+    let (release, machine) = (system.release().to_string_lossy(), system.machine());
     let count = std::thread::available_parallelism().map_or(1, usize::from);
+    let build = if cfg!(debug_assertions) { " (a debug build: --release is faster)" } else { "" };
     let cores = match processors {
-        [first, second] => format!("1 core: both on processor {first}; 2 cores: on {first} and {second}, so that each message wakes an idle processor."),
-        _ => "Only one processor may be used here.".to_owned(),
+        [first, second] => format!(
+            "1 core: both sides on processor {first}; 2 cores: on {first} and {second}, so that \
+             each message wakes an idle processor, which is included."
+        ),
+        _ => "This program may use one processor only.".to_owned(),
     };
-    let mut text = String::new();
-    let mut say = |paragraph: &str| {
-        for line in wrapped(paragraph, width) {
-            text.push_str(&line);
-            text.push('\n');
-        }
-    };
-    say("✓ proved just now by real messages between processes, each one checked: both ways (channels it took); \
-4 writers at once; the highest of the priorities, in their order; the largest message, and one byte more refused; \
-a writer killed while sending, nothing torn and nothing lost that it had reported sent. ✗ refused, as it should be. – nothing to show.");
-    if visits.iter().any(|visit| visit.mechanism.scheme == "local") {
-        say("local is inside one process: its peers are threads.");
-    }
-    if visits.iter().any(|visit| visit.mechanism.capabilities.may_lose) {
-        say("udp may lose messages: −N were lost; its largest message is one datagram.");
-    }
-    let build = if cfg!(debug_assertions) { "; a debug build: cargo run --release is faster" } else { "" };
-    say(&format!(
-        "Measured on Linux {} {}, {count} processors{build}: 64-byte messages, blocking calls, wake-ups included. \
-Round trip: median. {cores} One way: where the kernel puts them. Processor: user and system time of both sides together, for a round trip on 2 cores, for a message.",
-        system.release().to_string_lossy(),
-        system.machine().to_string_lossy(),
-    ));
-    text.push_str("\nNext:\n  poste send --create mq:/hello 'good day' && poste recv --remove mq:/hello\n");
-    text.push_str("  poste recv unix:./inbox & poste send --timeout 5s unix:./inbox hello; wait\n");
-    text
+    format!(
+        "Measured{build} on Linux {release}, {}, {count} processors: messages of {SIZE} bytes in \
+         blocking calls; a round trip's median; one way where the kernel puts the processes. \
+         {cores} CPU: user and system time of both sides, of a round trip on 2 cores and of a \
+         message.",
+        machine.to_string_lossy()
+    )
 }
 
 /// A paragraph in lines of at most `width` characters.

@@ -73,8 +73,8 @@ pub(super) fn is_inside(mechanism: &Mechanism) -> bool {
 
 /// A pipe whose ends are opened by their numbers, as a program does that inherited them.
 fn numbered_pipe() -> Result<(Sender, Receiver), Error> {
-    let (reader, writer) = std::io::pipe()
-        .map_err(|error| Error::new(poste::Kind::System, error.to_string()))?;
+    let (reader, writer) =
+        std::io::pipe().map_err(|error| Error::new(poste::Kind::System, error.to_string()))?;
     let sender = Sender::open(format!("fd:{}", writer.as_raw_fd()))?;
     let receiver = Receiver::open(format!("fd:{}", reader.as_raw_fd()))?;
     Ok((sender, receiver))
