@@ -208,7 +208,7 @@ fn in_thread(task: &Task, from: Option<In>, to: Out, reporter: &mpsc::Sender<Rep
         }),
         open_sender: match to {
             Out::Address(address) => Some(Box::new(move || Sender::open(address))),
-            Out::End(end) => Some(Box::new(move || Ok(end))),
+            Out::End(end) => Some(Box::new(move || Ok(*end))),
             Out::Hello => None,
         },
         say: &say,

@@ -93,7 +93,7 @@ fn both_ways(mechanism: &'static Mechanism) -> Result<Proof, Fault> {
     let hello = receive(&mut receiver, &[&echo])?;
     let hello = String::from_utf8_lossy(&hello).into_owned();
     let mut sender = match to {
-        Out::End(sender) => sender,
+        Out::End(sender) => *sender,
         Out::Address(_) | Out::Hello => Sender::open(hello)?,
     };
     let size_max = sender.facts().message_size;
@@ -225,7 +225,7 @@ impl Door {
             Some(Out::End(sender)) => match sender.try_clone() {
                 Ok(another) => {
                     self.to = Some(Out::End(sender));
-                    Ok(Some(Out::End(another)))
+                    Ok(Some(Out::End(Box::new(another))))
                 }
                 Err(error) if error.kind() == Kind::NotSupported => Ok(Some(Out::End(sender))),
                 Err(error) => Err(error.into()),
@@ -292,7 +292,7 @@ pub(super) fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();
     for (place, digit) in digits.chars().enumerate() {
-        if place > 0 && (digits.len() - place) % 3 == 0 {
+        if place > 0 && (digits.len() - place).is_multiple_of(3) {
             text.push(',');
         }
         text.push(digit);
@@ -303,7 +303,7 @@ pub(super) fn grouped(number: u64) -> String {
 /// A size with its unit.
 fn bytes(size: u64) -> String {
     match size {
-        _ if size > 0 && size % (1 << 20) == 0 => format!("{} MiB", size >> 20),
+        _ if size > 0 && size.is_multiple_of(1 << 20) => format!("{} MiB", size >> 20),
         _ => format!("{} B", grouped(size)),
     }
 }

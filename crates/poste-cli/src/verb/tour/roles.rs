@@ -27,6 +27,10 @@ pub(super) const STOP: &[u8] = b"tour stop";
 /// How often the end is said where it may be lost, and the pause between, so that room comes free.
 const STOPS: (u32, Duration) = (50, Duration::from_millis(2));
 
+/// Writers that may lose messages pause after so many, for so long: a receiver's buffer of the usual
+/// 212,992 bytes holds about a hundred.
+const BURST: (u32, Duration) = (8, Duration::from_millis(1));
+
 /// What a peer is to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Role {
@@ -201,7 +205,7 @@ fn stream(sender: &mut Sender, task: &Task) -> Result<Vec<u64>, Fault> {
     let (begun, processor) = (Instant::now(), processor_time());
     let time = Duration::from_millis(task.milliseconds);
     let mut number: u64 = 0;
-    while number % 16 != 0 || begun.elapsed() < time {
+    while !number.is_multiple_of(16) || begun.elapsed() < time {
         sender.send(&numbered(number))?;
         number += 1;
     }
@@ -260,6 +264,9 @@ fn write(sender: &mut Sender, task: &Task) -> Result<Vec<u64>, Fault> {
     for index in 0..task.count {
         ledger::write(&mut body, task.number, index, size_of(index));
         sender.send(&body)?;
+        if task.may_lose && index % BURST.0 == BURST.0 - 1 {
+            std::thread::sleep(BURST.1);
+        }
     }
     Ok(vec![u64::from(task.count)])
 }

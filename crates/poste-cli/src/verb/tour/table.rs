@@ -100,9 +100,9 @@ enum Part {
 
 /// The first layout that fits.
 fn laid_out(visits: &[Visit], width: u16) -> String {
-    let both: &[&[Part]] = &[&[Part::Can, Part::Costs]];
+    let one: &[&[Part]] = &[&[Part::Can, Part::Costs]];
     let apart: &[&[Part]] = &[&[Part::Can], &[Part::Costs]];
-    let layouts = [(both, true), (both, false), (apart, true), (apart, false)];
+    let layouts = [(one, true), (apart, true), (apart, false)];
     let texts = layouts.map(|(tables, titles)| {
         tables.iter().map(|parts| table(visits, parts, titles)).collect::<Vec<_>>()
     });
@@ -128,7 +128,7 @@ fn table(visits: &[Visit], parts: &[Part], titles: bool) -> Table {
     if !is_coloured() {
         table.force_no_tty();
     }
-    let mut header = vec!["\n".to_owned()];
+    let mut header = vec!["\nscheme".to_owned()];
     if titles {
         header.push("\nmechanism".to_owned());
     }
@@ -242,12 +242,11 @@ fn failed() -> Cell {
 
 /// What the figures are, on which machine, and what to try next.
 fn legend(visits: &[Visit], processors: &[usize], width: usize) -> String {
-    let shows = |wanted: fn(&Visit) -> bool| visits.iter().any(wanted);
     let mut notes = vec![PROVED.to_owned()];
-    if shows(|visit| visit.mechanism.capabilities.may_lose) {
-        notes.push(LOSING.to_owned());
+    for visit in visits.iter().filter(|visit| visit.mechanism.capabilities.may_lose) {
+        notes.push(losing(visit));
     }
-    if shows(|visit| visit.mechanism.scheme == "local") {
+    if visits.iter().any(|visit| visit.mechanism.scheme == "local") {
         notes.push("local: inside one process, its peers are threads.".to_owned());
     }
     let mut lines = wrapped(&notes.join(" "), width);
@@ -259,11 +258,23 @@ fn legend(visits: &[Visit], processors: &[usize], width: usize) -> String {
 
 /// What a mark in the table means.
 const PROVED: &str = "✓ proved just now by checked messages between real processes: answered \
-    (over so many channels), several writers at once, the highest priority first, the largest \
-    message (one byte more was refused), a writer killed while it sent (nothing torn, nothing \
-    lost that it had reported as sent). ✗ one writer: another was refused.";
+    (over so many channels), several writers at once (nothing lost, torn or out of order), the \
+    highest priority first, the largest message (one byte more was refused), a writer killed while \
+    it sent (nothing torn, all there that it had reported as sent). ✗ another writer was refused.";
 
-const LOSING: &str = "udp: −N were lost, as they may be; the largest is one datagram.";
+/// What a mechanism lost that may lose messages.
+fn losing(visit: &Visit) -> String {
+    let scheme = visit.mechanism.scheme;
+    let lost = match &visit.found {
+        Found::Here(findings) => findings.one_way.as_ref().ok(),
+        Found::Absent(_) => None,
+    };
+    let lost = lost.map_or_else(String::new, |flow| {
+        let share = 100 * flow.lost / (flow.lost + flow.received).max(1);
+        format!(" one way as fast as it went {share} % did not arrive;")
+    });
+    format!("{scheme} may lose messages:{lost} its largest is what one datagram holds.")
+}
 
 /// Each line works as typed.
 const NEXT: [&str; 3] = [

@@ -14,7 +14,7 @@ pub(super) enum In {
     /// At an address, which it opens.
     Address(String),
     /// From an end that is open already.
-    End(Receiver),
+    End(Box<Receiver>),
 }
 
 /// Where a peer sends.
@@ -23,14 +23,14 @@ pub(super) enum Out {
     /// To an address, which is there when the other side is ready.
     Address(String),
     /// Into an end that is open already.
-    End(Sender),
+    End(Box<Sender>),
     /// To whoever says its address in the first message that arrives.
     Hello,
 }
 
 /// A channel: where to send, and where it comes out.
 pub(super) fn one_way(mechanism: &'static Mechanism) -> Result<(Out, In), Error> {
-    let ends = |(sender, receiver)| (Out::End(sender), In::End(receiver));
+    let ends = |(sender, receiver)| (Out::End(Box::new(sender)), In::End(Box::new(receiver)));
     match mechanism.scheme {
         "pipe" => poste::pipe().map(ends),
         "fd" => numbered_pipe().map(ends),
@@ -52,7 +52,7 @@ pub(super) fn two_ways(mechanism: &'static Mechanism) -> Result<[(In, Out); 2], 
         let (here, there) = poste::pair()?;
         return Ok([here, there].map(|side| {
             let (sender, receiver) = side.split();
-            (In::End(receiver), Out::End(sender))
+            (In::End(Box::new(receiver)), Out::End(Box::new(sender)))
         }));
     }
     let (there, from_here) = one_way(mechanism)?;
@@ -85,7 +85,7 @@ impl In {
     pub(super) fn open(self) -> Result<Receiver, Error> {
         match self {
             In::Address(address) => Receiver::create(address),
-            In::End(receiver) => Ok(receiver),
+            In::End(receiver) => Ok(*receiver),
         }
     }
 }
