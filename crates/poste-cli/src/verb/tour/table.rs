@@ -291,8 +291,8 @@ fn circumstances(processors: &[usize]) -> String {
     let build = if cfg!(debug_assertions) { " (a debug build: --release is faster)" } else { "" };
     let cores = match processors {
         [first, second] => format!(
-            "1 core: both sides on processor {first}; 2 cores: on {first} and {second}, so that \
-             each message wakes an idle processor, which is included."
+            "1 core: both sides on processor {first}; 2 cores: on {first} and {second}. What waking \
+             the other side takes is included."
         ),
         _ => "This program may use one processor only.".to_owned(),
     };
