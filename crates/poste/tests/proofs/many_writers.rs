@@ -32,7 +32,7 @@ fn run(scheme: &str) {
     let mut receiver = Receiver::create(&place.address).unwrap();
     // Up to the queue's own limit, where that is lower.
     let size_max = Sender::open(&place.address).unwrap().facts().message_size.min(SIZE_MAX);
-    let job = Job { writer: 0, count: if is_long() { 10_000 } else { 300 }, size_max };
+    let job = Job { writer: 0, count: if is_long() { 10_000 } else { 200 }, size_max };
     let start_one = |writer| {
         let job = Job { writer, ..job };
         Helper::start(command("write", &[&place.address, &job.print()]))
