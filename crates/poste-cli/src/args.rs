@@ -12,6 +12,7 @@ use clap::error::{ContextKind, ErrorKind};
 use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 
 use crate::exit::{Code, Failure, Stop};
+use crate::verb::tour::PeerArgs;
 use crate::{duration, later};
 
 /// Pass messages over every mechanism of this machine.
@@ -46,6 +47,12 @@ pub(crate) enum Verb {
     /// POSIX shared memory: bytes that processes share
     #[command(subcommand, after_help = MEMORY_EXAMPLES)]
     Memory(Memory),
+    /// Prove what each mechanism can do, with real processes, and measure what it costs
+    #[command(after_help = TOUR_EXAMPLES)]
+    Tour(Tour),
+    /// One of the tour's own processes
+    #[command(hide = true)]
+    TourPeer(PeerArgs),
 }
 
 /// What `send` takes.
@@ -304,6 +311,20 @@ pub(crate) struct MemoryRead {
     pub c_string: bool,
 }
 
+/// What `tour` takes.
+#[derive(Args, Debug)]
+pub(crate) struct Tour {
+    /// Visit these mechanisms only, as in mq,sysv
+    #[arg(long, value_name = "SCHEME", num_args = 1.., value_delimiter = ',')]
+    pub only: Vec<String>,
+    /// One JSON object per mechanism
+    #[arg(long)]
+    pub json: bool,
+    /// The tour's own directory: it starts itself again with this
+    #[arg(long, hide = true, value_name = "DIRECTORY")]
+    pub inside: Option<PathBuf>,
+}
+
 /// How a message is printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Format {
@@ -325,7 +346,7 @@ const ROOT_EXAMPLES: &str = "\
 Examples:
   poste send --create mq:/hello 'good day' && poste recv --remove mq:/hello
   poste recv unix:./inbox & poste send --timeout 5s unix:./inbox hello; wait
-  poste capabilities
+  poste tour
 
 Exit codes: 0 done, 1 failed, 2 usage, 69 nobody at the other end, 75 full,
 124 timed out, 130 interrupted";
@@ -407,6 +428,12 @@ Examples:
 const MEMORY_REMOVE_EXAMPLES: &str = "\
 Examples:
   poste memory write memg hello && poste memory remove memg";
+
+const TOUR_EXAMPLES: &str = "\
+Examples:
+  poste tour
+  poste tour --only unix,tcp
+  poste tour --json --only mq | cut -c 1-80";
 
 /// Reads the command line.
 pub(crate) fn parse() -> Result<Verb, Stop> {

@@ -20,7 +20,6 @@ const VERBS: &[&str] = &[
     "relay",
     "reply",
     "top",
-    "tour",
 ];
 
 /// Options to come.

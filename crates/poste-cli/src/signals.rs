@@ -31,6 +31,11 @@ enum Fate {
 /// What becomes of the next signal.
 static FATE: Mutex<Fate> = Mutex::new(Fate::Ends);
 
+/// What else is to be done then.
+static ACTIONS: Mutex<Vec<Action>> = Mutex::new(Vec::new());
+
+type Action = Box<dyn FnOnce() + Send>;
+
 /// Starts the thread that waits for signals.
 pub(crate) fn watch() -> Result<(), Stop> {
     let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP]).map_err(|error| {
@@ -105,6 +110,11 @@ fn is_foreground() -> bool {
     fields.get(5).is_some_and(|foreground| fields.get(2) == Some(foreground))
 }
 
+/// When a signal ends the program this is done first; what was added last comes first.
+pub(crate) fn at_end(action: impl FnOnce() + Send + 'static) {
+    ACTIONS.lock().unwrap_or_else(PoisonError::into_inner).push(Box::new(action));
+}
+
 /// Ends the program as a signal does.
 pub(crate) fn end(signal: i32) -> ! {
     let left = std::mem::take(&mut *LEFT.lock().unwrap_or_else(PoisonError::into_inner));
@@ -112,6 +122,8 @@ pub(crate) fn end(signal: i32) -> ! {
         // It may be gone already; nothing could be done about another reason here.
         let _ = poste::remove(address.to_string());
     }
+    let actions = std::mem::take(&mut *ACTIONS.lock().unwrap_or_else(PoisonError::into_inner));
+    actions.into_iter().rev().for_each(|action| action());
     let name = signal_hook::low_level::signal_name(signal).unwrap_or("a signal");
     if signal != SIGINT {
         exit::say(&format!("ended by {name}"), "start it again when it is wanted");

@@ -10,6 +10,7 @@ mod recv;
 mod remove;
 mod semaphore;
 mod send;
+pub(crate) mod tour;
 
 /// Does what was asked for.
 pub(crate) fn run(verb: Verb) -> Result<(), Stop> {
@@ -21,5 +22,7 @@ pub(crate) fn run(verb: Verb) -> Result<(), Stop> {
         Verb::Capabilities(args) => capabilities::run(&args),
         Verb::Semaphore(args) => semaphore::run(&args),
         Verb::Memory(args) => memory::run(&args),
+        Verb::Tour(args) => tour::run(&args),
+        Verb::TourPeer(args) => tour::be_peer(&args),
     }
 }
