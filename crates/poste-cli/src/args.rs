@@ -209,7 +209,7 @@ pub(crate) enum Semaphore {
     /// Run a command under a permit, given back however the command ends
     ///
     /// Ends as the command did: its exit code, 128+N for signal N, 127 where there is no such
-    /// command. If poste itself is killed, the command dies with it, and a record stays that proves
+    /// command. If this program is killed, the command dies with it, and a record stays that proves
     /// the permit lost; what the command started itself goes on.
     #[command(after_help = SEMAPHORE_HOLD_EXAMPLES)]
     Hold(SemaphoreHold),
@@ -379,55 +379,53 @@ Examples:
 
 const SEMAPHORE_EXAMPLES: &str = "\
 Examples:
-  poste semaphore hold --create sema -- date && poste semaphore remove sema
-  poste semaphore create --value 3 semb && poste semaphore remove semb";
+  poste semaphore hold --create s1 -- date && poste semaphore remove s1
+  poste semaphore create --value 3 s2 && poste semaphore remove s2";
 
 const SEMAPHORE_CREATE_EXAMPLES: &str = "\
 Examples:
-  poste semaphore create semc && poste semaphore remove semc
-  poste semaphore create --value 0 /semd && poste semaphore remove /semd";
+  poste semaphore create s3 && poste semaphore remove s3
+  poste semaphore create --value 0 /s4 && poste semaphore remove /s4";
 
 const SEMAPHORE_WAIT_EXAMPLES: &str = "\
 Examples:
-  poste semaphore create --value 2 /s5 && poste semaphore wait --timeout 5s /s5
-  poste semaphore remove /s5
+  poste semaphore create s5; poste semaphore wait s5; poste semaphore remove s5
   poste semaphore wait --timeout 5s absent || echo 'no permit'";
 
 const SEMAPHORE_POST_EXAMPLES: &str = "\
 Examples:
-  poste semaphore create semf; poste semaphore post semf; poste semaphore remove semf";
+  poste semaphore create s6; poste semaphore post s6; poste semaphore remove s6";
 
 const SEMAPHORE_VALUE_EXAMPLES: &str = "\
 Examples:
-  poste semaphore create semg; poste semaphore value semg; poste semaphore remove semg";
+  poste semaphore create s7; poste semaphore value s7; poste semaphore remove s7";
 
 const SEMAPHORE_REMOVE_EXAMPLES: &str = "\
 Examples:
-  poste semaphore create semh && poste semaphore remove semh";
+  poste semaphore create s8 && poste semaphore remove s8";
 
 const SEMAPHORE_HOLD_EXAMPLES: &str = "\
 Examples:
-  poste semaphore hold --create semi -- date && poste semaphore remove semi
+  poste semaphore hold --create s9 -- date && poste semaphore remove s9
   poste semaphore hold --timeout 5s absent -- date || echo 'not run'";
 
 const MEMORY_EXAMPLES: &str = "\
 Examples:
-  poste memory write mema hello && poste memory read mema && poste memory remove mema";
+  poste memory write m1 hello && poste memory read m1 && poste memory remove m1";
 
 const MEMORY_WRITE_EXAMPLES: &str = "\
 Examples:
-  poste memory write --c-string memb hello && poste memory remove memb
-  date | poste memory write memc && poste memory remove memc
-  poste memory write --offset 4095 memd x && poste memory remove memd";
+  poste memory write --c-string m2 hello && poste memory remove m2
+  poste memory write --offset 4095 m3 x && poste memory remove m3";
 
 const MEMORY_READ_EXAMPLES: &str = "\
 Examples:
-  poste memory write meme hello; poste memory read --length 4 meme; poste memory remove meme
-  poste memory write memf hi; poste memory read --c-string memf; poste memory remove memf";
+  poste memory write m4 hi && poste memory read m4; poste memory remove m4
+  poste memory read --offset 64 --length 4 absent || echo 'nothing there'";
 
 const MEMORY_REMOVE_EXAMPLES: &str = "\
 Examples:
-  poste memory write memg hello && poste memory remove memg";
+  poste memory write m5 hello && poste memory remove m5";
 
 const TOUR_EXAMPLES: &str = "\
 Examples:

@@ -170,7 +170,8 @@ fn hold_ends_as_its_command_and_gives_back() {
         named.run(&["hold", "NAME", "--", "sh", "-c", script]).fails(code, "sh");
         assert_eq!(named.value(), 1, "{script}");
     }
-    named.run(&["hold", "NAME", "--", "sh", "-c", "kill -INT $$"]).code.map(|c| assert_eq!(c, 130));
+    let interrupted = named.run(&["hold", "NAME", "--", "sh", "-c", "kill -INT $$"]);
+    assert_eq!((interrupted.code, interrupted.err.as_str()), (Some(130), ""));
     named.run(&["hold", "NAME", "--", "./no-such-command"]).fails(127, "no-such-command");
     named.run(&["hold", "NAME", "--", "/etc/passwd"]).fails(126, "/etc/passwd");
     assert_eq!((named.value(), named.records()), (1, 0));
@@ -263,6 +264,28 @@ fn what_a_child_of_the_tests_gives_back() {
     for lost in poste::lost_permits().unwrap() {
         println!("LOST {} {}", lost.semaphore(), lost.proof());
         lost.give_back().unwrap();
+    }
+}
+
+#[test]
+fn the_examples_of_each_word_work_as_typed() {
+    let directory = std::path::Path::new(env!("CARGO_BIN_EXE_poste")).parent().unwrap();
+    let path = format!("{}:{}", directory.display(), std::env::var("PATH").unwrap());
+    let words =
+        ["create", "wait", "post", "value", "remove", "hold"].map(|word| ("semaphore", word));
+    for (verb, word) in words.into_iter().chain(["write", "read", "remove"].map(|w| ("memory", w)))
+    {
+        let scratch = Scratch::new();
+        let help = String::from_utf8(scratch.run(&[verb, word, "--help"]).out).unwrap();
+        let lines = help.lines().map(str::trim).filter(|line| line.starts_with("poste "));
+        let examples: Vec<_> = lines.collect();
+        assert!(!examples.is_empty(), "{verb} {word}");
+        for example in examples {
+            let mut command = Command::new("timeout");
+            command.args(["10", "sh", "-c", example]).env("PATH", &path).stdin(Stdio::null());
+            let output = command.env("POSTE_DIR", scratch.path("run")).output().unwrap();
+            assert!(output.status.success(), "{example}: {output:?}");
+        }
     }
 }
 
