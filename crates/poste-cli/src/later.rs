@@ -5,25 +5,8 @@
 use crate::exit::{Code, Failure};
 
 /// Verbs to come.
-const VERBS: &[&str] = &[
-    "bench",
-    "call",
-    "completions",
-    "doctor",
-    "gc",
-    "info",
-    "limits",
-    "list",
-    "ls",
-    "man",
-    "memory",
-    "pick",
-    "relay",
-    "reply",
-    "semaphore",
-    "top",
-    "tour",
-];
+const VERBS: &[&str] =
+    &["bench", "call", "doctor", "memory", "pick", "relay", "reply", "semaphore", "top", "tour"];
 
 /// Options to come.
 const OPTIONS: &[&str] = &["--ack", "--half-close"];

@@ -104,6 +104,11 @@ impl Survey {
         object.holders = Some(holders);
     }
 
+    /// A user in words.
+    pub(crate) fn user(&self, uid: u32) -> String {
+        self.users.get(&uid).map_or_else(|| format!("user {uid}"), |name| format!("user {name}"))
+    }
+
     /// Says whose an object is.
     pub(crate) fn owned(&self, object: &mut Object, uid: u32) {
         object.uid = Some(uid);

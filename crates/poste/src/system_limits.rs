@@ -50,7 +50,7 @@ static ROWS: &[Row] = &[
     row("fs.mqueue.msg_max", |_, listing| most(listing, "mq", |queue| queue.capacity)),
     row("fs.mqueue.msgsize_max", |_, listing| most(listing, "mq", |queue| queue.message_size)),
     row("fs.mqueue.queues_max", |_, listing| everybody(queues(listing))),
-    row("RLIMIT_MSGQUEUE", |_, listing| queue_bytes(listing)),
+    row("RLIMIT_MSGQUEUE", queue_bytes),
     row("kernel.msgmax", UNKNOWN),
     row("kernel.msgmnb", |_, listing| most(listing, "sysv", |queue| queue.bytes)),
     row("kernel.msgmni", |_, _| everybody(lines("/proc/sysvipc/msg"))),
@@ -147,7 +147,7 @@ fn queues(listing: &Listing) -> Option<u64> {
 
 /// What this user's queues take, as the kernel counts it (mqueue_get_inode): room for each message,
 /// for its header, and for a node of the tree of priorities.
-fn queue_bytes(listing: &Listing) -> Used {
+fn queue_bytes(survey: &Survey, listing: &Listing) -> Used {
     const HEADER_AND_NODE: u64 = 48 + 48;
     queues(listing)?;
     let uid = getuid().as_raw();
@@ -157,7 +157,7 @@ fn queue_bytes(listing: &Listing) -> Used {
         Some(queue.capacity?.saturating_mul(room))
     });
     let sum = sizes.sum::<Option<u64>>()?;
-    Some((sum, format!("user {uid}")))
+    Some((sum, survey.user(uid)))
 }
 
 /// The process that has the most descriptors open.

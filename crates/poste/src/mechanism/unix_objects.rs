@@ -89,19 +89,17 @@ pub(super) fn place(address: &Address) -> Result<Address, Error> {
 /// A socket's name is taken away; a claim of a dead owner goes with it.
 pub(super) fn remove(place: &Path) -> Result<(), Error> {
     let key = path::key(place).map_err(|_| path::missing(Errno::NOENT, "socket"))?;
-    path::remove(place, FileType::Socket, "socket")?;
-    match claim::Seized::of(&key) {
-        Ok(Some(seized)) => {
-            if let Some((aside, object)) =
-                seized.record().and_then(|record| Some((record.aside.clone()?, record.object?)))
-            {
-                path::finish_aside(&aside, place, object)?;
-            }
-            seized.take_away()
+    let removed = path::remove(place, FileType::Socket, "socket");
+    // A claim that can't be read, or that somebody else is just taking away, is gc's.
+    if let (Ok(Some(seized)), false) = (claim::Seized::of(&key), place.exists()) {
+        let aside =
+            seized.record().and_then(|record| Some((record.aside.clone()?, record.object?)));
+        if let Some((aside, object)) = aside {
+            path::finish_aside(&aside, place, object)?;
         }
-        // The name is gone, as was asked for; a claim that can't be read is gc's.
-        Ok(None) | Err(_) => Ok(()),
+        seized.take_away()?;
     }
+    removed
 }
 
 /// Whether messages can be sent to it: it listens, or it is a receiver of datagrams.

@@ -126,6 +126,10 @@ fn read_socket(message: &[u8]) -> Option<Socket> {
         let value = attributes.get(4..size)?;
         let word = value.get(..4).map(|word| u32_at(word, 0));
         match kind {
+            // A path comes with the NUL that ends it; the bytes of an abstract name all count.
+            UNIX_DIAG_NAME if !value.starts_with(b"\0") => {
+                socket.name = value.split(|byte| *byte == 0).next().unwrap_or_default().to_owned();
+            }
             UNIX_DIAG_NAME => socket.name = value.to_owned(),
             UNIX_DIAG_VFS => socket.inode = word.map(u64::from),
             UNIX_DIAG_PEER => socket.peer = word.map(u64::from).filter(|peer| *peer > 0),
