@@ -38,6 +38,18 @@ pub(crate) enum Verb {
     /// Take objects away
     #[command(after_help = REMOVE_EXAMPLES)]
     Remove(Remove),
+    /// List the objects of this machine, whoever made them
+    #[command(after_help = LIST_EXAMPLES, visible_alias = "ls")]
+    List(List),
+    /// Show all that is known of one object
+    #[command(after_help = INFO_EXAMPLES)]
+    Info(Info),
+    /// Show the system's limits, what is used of them, and what raises them
+    #[command(after_help = LIMITS_EXAMPLES)]
+    Limits(Limits),
+    /// Find what the dead have left, and take it away
+    #[command(after_help = GC_EXAMPLES)]
+    Gc(Gc),
     /// Show what each mechanism can do
     #[command(after_help = CAPABILITIES_EXAMPLES)]
     Capabilities(Capabilities),
@@ -53,6 +65,12 @@ pub(crate) enum Verb {
     /// One of the tour's own processes
     #[command(hide = true)]
     TourPeer(PeerArgs),
+    /// Print what a shell needs to complete these words
+    #[command(after_help = COMPLETIONS_EXAMPLES)]
+    Completions(Completions),
+    /// Print the manual
+    #[command(after_help = MAN_EXAMPLES)]
+    Man(Man),
 }
 
 /// What `send` takes.
@@ -178,6 +196,74 @@ pub(crate) struct Remove {
     /// Which objects
     #[arg(required = true, value_name = "ADDRESS", value_parser = address_text())]
     pub addresses: Vec<String>,
+}
+
+/// What `list` takes.
+#[derive(Args, Debug)]
+pub(crate) struct List {
+    /// Only those of one mechanism, by its scheme
+    #[arg(long, value_name = "NAME")]
+    pub mechanism: Option<String>,
+    /// One JSON object per line
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// What `info` takes.
+#[derive(Args, Debug)]
+pub(crate) struct Info {
+    /// Which object
+    #[arg(value_parser = address_text())]
+    pub address: String,
+    /// One JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// What `limits` takes.
+#[derive(Args, Debug)]
+pub(crate) struct Limits {
+    /// One JSON object per line
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// What `gc` takes.
+#[derive(Args, Debug)]
+pub(crate) struct Gc {
+    /// Take it away; without this it is only shown
+    #[arg(long)]
+    pub yes: bool,
+    /// One JSON object per line
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// What `completions` takes.
+#[derive(Args, Debug)]
+pub(crate) struct Completions {
+    /// Which shell
+    #[arg(value_enum)]
+    pub shell: CompletedShell,
+}
+
+/// The shells that words are completed for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum CompletedShell {
+    /// The GNU shell
+    Bash,
+    /// The Z shell
+    Zsh,
+    /// The friendly interactive shell
+    Fish,
+}
+
+/// What `man` takes.
+#[derive(Args, Debug)]
+pub(crate) struct Man {
+    /// Write a page for each verb into this directory instead
+    #[arg(long, value_name = "DIR")]
+    pub directory: Option<PathBuf>,
 }
 
 /// What `capabilities` takes.
@@ -372,6 +458,41 @@ const REMOVE_EXAMPLES: &str = "\
 Examples:
   poste create fifo:./a; poste create fifo:./b; poste remove fifo:./a fifo:./b";
 
+const LIST_EXAMPLES: &str = "\
+Examples:
+  poste list
+  poste ls --mechanism mq
+  poste list --json --mechanism unix";
+
+const INFO_EXAMPLES: &str = "\
+Examples:
+  poste create mq:/jobs && poste info mq:/jobs && poste remove mq:/jobs
+  poste create sysv:0x6d; poste info --json sysv:0x6d; poste remove sysv:0x6d";
+
+const LIMITS_EXAMPLES: &str = "\
+Examples:
+  poste limits
+  poste limits --json";
+
+const GC_EXAMPLES: &str = "\
+Examples:
+  poste gc
+  poste gc --yes
+
+It takes away what poste's dead have left: sockets, locks, half-made objects.
+Queues and FIFOs stay, with their messages, until they are removed.";
+
+const COMPLETIONS_EXAMPLES: &str = "\
+Examples:
+  poste completions bash > poste.bash
+  poste completions zsh > _poste
+  poste completions fish > poste.fish";
+
+const MAN_EXAMPLES: &str = "\
+Examples:
+  poste man > poste.1
+  poste man --directory ./pages";
+
 const CAPABILITIES_EXAMPLES: &str = "\
 Examples:
   poste capabilities
@@ -432,6 +553,10 @@ Examples:
   poste tour
   poste tour --only unix,tcp
   poste tour --json --only mq | cut -c 1-80";
+/// All of it, for what is made from it.
+pub(crate) fn command() -> clap::Command {
+    CommandLine::command()
+}
 
 /// Reads the command line.
 pub(crate) fn parse() -> Result<Verb, Stop> {

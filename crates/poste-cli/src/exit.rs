@@ -168,7 +168,7 @@ pub(crate) fn say(what: &str, hint: &str) {
 }
 
 /// Keeps a text on its line and the terminal safe, whatever a name or a peer brought in.
-fn one_line(text: &str) -> String {
+pub(crate) fn one_line(text: &str) -> String {
     let mut line = String::with_capacity(text.len());
     for letter in text.chars() {
         if letter.is_control() {

@@ -5,22 +5,7 @@
 use crate::exit::{Code, Failure};
 
 /// Verbs to come.
-const VERBS: &[&str] = &[
-    "bench",
-    "call",
-    "completions",
-    "doctor",
-    "gc",
-    "info",
-    "limits",
-    "list",
-    "ls",
-    "man",
-    "pick",
-    "relay",
-    "reply",
-    "top",
-];
+const VERBS: &[&str] = &["bench", "call", "doctor", "pick", "relay", "reply", "top"];
 
 /// Options to come.
 const OPTIONS: &[&str] = &["--ack", "--half-close"];

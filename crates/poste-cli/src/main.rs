@@ -16,6 +16,7 @@ mod output;
 mod resolve;
 mod signals;
 mod sources;
+mod table;
 mod verb;
 
 use std::process::ExitCode;
