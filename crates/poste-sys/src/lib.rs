@@ -5,6 +5,7 @@
 //! owned, buffers are slices, and nothing that a peer writes is trusted.
 
 pub mod ancillary;
+pub mod child;
 pub mod descriptor;
 pub mod lock;
 pub mod mqueue;

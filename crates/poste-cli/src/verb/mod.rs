@@ -3,10 +3,13 @@
 use crate::args::Verb;
 use crate::exit::Stop;
 
+mod call;
 mod capabilities;
 mod create;
 mod recv;
+mod relay;
 mod remove;
+mod reply;
 mod send;
 pub(crate) mod tour;
 
@@ -15,6 +18,9 @@ pub(crate) fn run(verb: Verb) -> Result<(), Stop> {
     match verb {
         Verb::Send(args) => send::run(&args),
         Verb::Recv(args) => recv::run(&args),
+        Verb::Call(args) => call::run(&args),
+        Verb::Reply(args) => reply::run(&args),
+        Verb::Relay(args) => relay::run(&args),
         Verb::Create(args) => create::run(&args),
         Verb::Remove(args) => remove::run(&args),
         Verb::Capabilities(args) => capabilities::run(&args),
