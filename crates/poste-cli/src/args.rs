@@ -32,6 +32,15 @@ pub(crate) enum Verb {
     /// Receive messages from one address or several
     #[command(after_help = RECV_EXAMPLES)]
     Recv(Recv),
+    /// Ask a question and print the answer
+    #[command(after_help = CALL_EXAMPLES)]
+    Call(Call),
+    /// Answer questions
+    #[command(after_help = REPLY_EXAMPLES)]
+    Reply(Reply),
+    /// Move messages from one address to another
+    #[command(after_help = RELAY_EXAMPLES)]
+    Relay(Relay),
     /// Make the object at an address
     #[command(after_help = CREATE_EXAMPLES)]
     Create(Create),
@@ -117,6 +126,24 @@ pub(crate) struct Recv {
     /// Receive for ever
     #[arg(short, long)]
     pub follow: bool,
+    #[command(flatten)]
+    pub printing: Printing,
+    /// Take the object away at the end
+    #[arg(long)]
+    pub remove: bool,
+    /// Which raw System V messages: 0 any, N that type, -N the lowest type up to N
+    #[arg(long = "type", value_name = "N", allow_negative_numbers = true)]
+    pub message_type: Option<i64>,
+    #[command(flatten)]
+    pub channel: Channel,
+    /// Run this for each message, with the body on its standard input
+    #[arg(last = true, value_name = "COMMAND", conflicts_with_all = ["format", "json"])]
+    pub command: Vec<OsString>,
+}
+
+/// How messages are printed, and where raw ones end.
+#[derive(Args, Debug)]
+pub(crate) struct Printing {
     /// How bodies are printed
     #[arg(long, value_enum, default_value = "text")]
     pub format: Format,
@@ -129,19 +156,97 @@ pub(crate) struct Recv {
     /// With --raw on a byte stream: a message is a line
     #[arg(long)]
     pub lines: bool,
-    /// Take the object away at the end
-    #[arg(long)]
-    pub remove: bool,
-    /// Which raw System V messages: 0 any, N that type, -N the lowest type up to N
-    #[arg(long = "type", value_name = "N", allow_negative_numbers = true)]
-    pub message_type: Option<i64>,
-    #[command(flatten)]
-    pub channel: Channel,
-    #[arg(last = true, hide = true)]
-    pub command: Vec<OsString>,
 }
 
-/// What `send` and `recv` have in common: how the channel is opened, and how long to wait.
+/// What `call` takes.
+#[derive(Args, Debug)]
+pub(crate) struct Call {
+    /// Whom to ask, as in unix:/run/x or tcp:127.0.0.1:8888
+    #[arg(value_parser = address_text())]
+    pub address: String,
+    /// The question; without it and without --file, standard input is
+    #[arg(allow_hyphen_values = false, conflicts_with = "file")]
+    pub body: Option<OsString>,
+    /// Ask what this file holds (- is standard input)
+    #[arg(long, value_name = "FILE")]
+    pub file: Option<PathBuf>,
+    /// When the question is sent, close this half: for peers that read up to the end first
+    #[arg(long)]
+    pub half_close: bool,
+    #[command(flatten)]
+    pub printing: Printing,
+    #[command(flatten)]
+    pub channel: Channel,
+}
+
+/// What `reply` takes.
+#[derive(Args, Debug)]
+#[command(group = clap::ArgGroup::new("answer").required(true).args(["echo", "body", "command"]))]
+pub(crate) struct Reply {
+    /// Where to be asked
+    #[arg(value_parser = address_text())]
+    pub address: String,
+    /// The answer is the question
+    #[arg(long)]
+    pub echo: bool,
+    /// The answer is this text
+    #[arg(long, value_name = "TEXT")]
+    pub body: Option<OsString>,
+    /// The answer is what this prints, with the question on its standard input
+    #[arg(last = true, value_name = "COMMAND")]
+    pub command: Vec<OsString>,
+    /// Answer so many questions; without it, for ever
+    #[arg(short = 'n', long, value_name = "N", value_parser = count)]
+    pub count: Option<u64>,
+    /// With --raw on a byte stream: questions and answers are lines
+    #[arg(long)]
+    pub lines: bool,
+    #[command(flatten)]
+    pub channel: Channel,
+}
+
+/// What `relay` takes.
+#[derive(Args, Debug)]
+pub(crate) struct Relay {
+    /// Where messages are received; a socket is listened on
+    #[arg(value_parser = address_text())]
+    pub from: String,
+    /// Where they are sent; a socket is connected to
+    #[arg(value_parser = address_text())]
+    pub to: String,
+    /// Also from TO to FROM: each connection to FROM gets one to TO
+    #[arg(long, conflicts_with_all = ["connect", "listen", "count"])]
+    pub both: bool,
+    /// No envelope at either end
+    #[arg(long, conflicts_with_all = ["raw_from", "raw_to"])]
+    pub raw: bool,
+    /// No envelope at FROM
+    #[arg(long, conflicts_with = "raw_to")]
+    pub raw_from: bool,
+    /// No envelope at TO
+    #[arg(long)]
+    pub raw_to: bool,
+    /// Where a byte stream is raw: messages are lines
+    #[arg(long)]
+    pub lines: bool,
+    /// Relay so many messages
+    #[arg(short = 'n', long, value_name = "N", value_parser = count)]
+    pub count: Option<u64>,
+    /// For each message, and for TO to be there at the beginning
+    #[arg(long, value_name = "TIME", value_parser = duration::parse)]
+    pub timeout: Option<Duration>,
+    /// Make queues and FIFOs that are absent
+    #[arg(long)]
+    pub create: bool,
+    /// Connect to FROM instead of listening on it
+    #[arg(long)]
+    pub connect: bool,
+    /// Listen on TO instead of connecting to it
+    #[arg(long)]
+    pub listen: bool,
+}
+
+/// What `send`, `recv`, `call` and `reply` have in common: how the channel is opened, and how long to wait.
 #[derive(Args, Debug)]
 pub(crate) struct Channel {
     /// For each message, as in 250ms, 5s, 2m; 0s: do not wait; without it: as long as it takes
@@ -156,10 +261,10 @@ pub(crate) struct Channel {
     /// Make the object where it is absent
     #[arg(long)]
     pub create: bool,
-    /// Take the socket's address and wait for others (what recv does by itself)
+    /// Take the socket's address and wait for others (what recv and reply do by themselves)
     #[arg(long, conflicts_with = "connect")]
     pub listen: bool,
-    /// Go to the socket's address (what send does by itself)
+    /// Go to the socket's address (what send and call do by themselves)
     #[arg(long)]
     pub connect: bool,
     #[command(flatten)]
@@ -447,7 +552,25 @@ const RECV_EXAMPLES: &str = "\
 Examples:
   poste recv unix:./inbox & poste send --timeout 5s unix:./inbox hello; wait
   poste recv --create --json fifo:./a & poste send --create fifo:./a hi; wait
-  poste recv --raw -f --timeout 10ms udp:127.0.0.1:0 || echo 'nobody wrote'";
+  poste recv --raw -f --timeout 10ms udp:127.0.0.1:0 || echo 'nobody wrote'
+  poste recv unix:./jobs -- tr a-z A-Z & poste send --timeout 5s unix:./jobs hi; wait";
+
+const CALL_EXAMPLES: &str = "\
+Examples:
+  poste reply -n 1 --echo unix:./q & poste call --timeout 5s unix:./q hello
+  poste reply -n 1 unix:./up -- tr a-z A-Z & poste call --timeout 5s unix:./up hi";
+
+const REPLY_EXAMPLES: &str = "\
+Examples:
+  poste reply -n 1 --body pong unix:./ping & poste call --timeout 5s unix:./ping '?'
+  poste reply -n 1 unix:./bc -- wc -c & poste call --timeout 5s unix:./bc hello";
+
+const RELAY_EXAMPLES: &str = "\
+Examples:
+  poste send --create mq:/in hi; poste relay -n 1 --create mq:/in sysv:0x6d \\
+    && poste recv --remove sysv:0x6d && poste remove mq:/in
+  poste recv unix:./b & poste relay -n 1 --timeout 5s unix:./a unix:./b \\
+    & poste send --timeout 5s unix:./a hello; wait";
 
 const CREATE_EXAMPLES: &str = "\
 Examples:

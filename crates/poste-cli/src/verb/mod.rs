@@ -3,6 +3,7 @@
 use crate::args::Verb;
 use crate::exit::Stop;
 
+mod call;
 mod capabilities;
 mod completions;
 mod create;
@@ -13,7 +14,9 @@ mod list;
 mod man;
 mod memory;
 mod recv;
+mod relay;
 mod remove;
+mod reply;
 mod semaphore;
 mod send;
 pub(crate) mod tour;
@@ -23,6 +26,9 @@ pub(crate) fn run(verb: Verb) -> Result<(), Stop> {
     match verb {
         Verb::Send(args) => send::run(&args),
         Verb::Recv(args) => recv::run(&args),
+        Verb::Call(args) => call::run(&args),
+        Verb::Reply(args) => reply::run(&args),
+        Verb::Relay(args) => relay::run(&args),
         Verb::Create(args) => create::run(&args),
         Verb::Remove(args) => remove::run(&args),
         Verb::List(args) => list::run(&args),

@@ -262,6 +262,10 @@ pub enum Settle {
     Again,
 }
 
+/// The two directions of one connection. When the sending one goes, the other side learns that
+/// nothing more comes, while the receiving one may still read.
+pub type Halves = (Box<dyn SendEnd>, Box<dyn RecvEnd>);
+
 /// A descriptor to wait on and the events that mean "go on"; level-triggered.
 #[derive(Clone, Copy, Debug)]
 pub struct Pollable<'a> {
@@ -323,6 +327,14 @@ pub trait SendEnd: Send {
         None
     }
 
+    /// The two directions of its connection, each an end of its own.
+    ///
+    /// # Errors
+    /// `NotSupported` where there is no connection that goes both ways.
+    fn split(self: Box<Self>) -> Result<Halves, Error> {
+        Err(Error::new(Kind::NotSupported, "this end has no connection that goes both ways"))
+    }
+
     /// Another end on the same channel; `None`: open the address again.
     ///
     /// # Errors
@@ -377,6 +389,15 @@ pub trait RecvEnd: Send {
     /// The way back: answers to what arrived here, each with its `source` as `to`.
     fn back(&mut self) -> Option<&mut dyn SendEnd> {
         None
+    }
+
+    /// The next connection by itself, both ways, instead of merged with the others.
+    ///
+    /// # Errors
+    /// `NotSupported` where no connections come; `Empty` and `TimedOut` where none came in time;
+    /// `Limit` where this process may open no more descriptors.
+    fn accept(&mut self, _wait: Wait) -> Result<Halves, Error> {
+        Err(Error::new(Kind::NotSupported, "no connections come to this end"))
     }
 
     /// Another end on the same channel; `None`: open the address again.
