@@ -380,43 +380,108 @@ fn gc_leaves_what_others_made_and_what_stays_by_design() {
     assert_eq!(std::fs::read_dir(scratch.path("run/objects")).unwrap().count(), 0);
 }
 
+/// `poste` killed as it enters a system call for the `number`th time: whether it came so far.
+fn is_killed_at(scratch: &Scratch, call: &str, number: usize, arguments: &[&str]) -> bool {
+    let mut command = Command::new("strace");
+    // What this machine doesn't have is passed over.
+    command.args(["-f", "-qq", "-o", "/dev/null", "-e", &format!("trace=?{call}")]);
+    command.args(["-e", &format!("inject=?{call}:signal=KILL:when={number}")]);
+    command.arg(env!("CARGO_BIN_EXE_poste")).args(arguments);
+    command.current_dir(scratch.path("")).env("POSTE_DIR", scratch.path("run"));
+    let output = command.output().unwrap();
+    let err = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!err.contains("strace:"), "{err}");
+    !output.status.success()
+}
+
+/// The calls that make, note, place and take away.
+const CALLS: &[&str] = &[
+    "openat",
+    "mkdir",
+    "mkdirat",
+    "mknodat",
+    "pwrite64",
+    "ftruncate",
+    "chmod",
+    "fchmodat",
+    "rename",
+    "renameat",
+    "renameat2",
+    "unlink",
+    "unlinkat",
+    "flock",
+    "fcntl",
+    "close",
+];
+
+/// The files of poste's own that are hidden in a folder.
+fn hidden(scratch: &Scratch, folder: &str) -> Vec<String> {
+    let entries = std::fs::read_dir(scratch.path(folder)).into_iter().flatten().flatten();
+    let names = entries.map(|entry| entry.file_name().into_string().unwrap());
+    names.filter(|name| name.starts_with('.')).collect()
+}
+
 #[test]
-fn a_half_made_object_is_taken_away() {
-    let name = "a_half_made_object_is_taken_away";
+fn whatever_a_killed_maker_leaves_is_taken_away() {
+    let name = "whatever_a_killed_maker_leaves_is_taken_away";
     if !has("strace") {
         return skip(name, "strace is missing");
     }
-    // Killed at each system call in turn that makes, notes or places it.
-    for (call, when) in
-        [("mknodat", 1), ("openat", 0), ("ftruncate", 2), ("fchmodat", 1), ("renameat2", 1)]
-    {
-        let scratch = Scratch::new();
-        let mut command = Command::new("strace");
-        let kill = match when {
-            0 => format!("inject={call}:signal=KILL:when=60+"),
-            _ => format!("inject={call}:signal=KILL:when={when}"),
-        };
-        command.args(["-f", "-qq", "-o", "/dev/null", "-e", &format!("trace={call}"), "-e", &kill]);
-        command.args([env!("CARGO_BIN_EXE_poste"), "create", "fifo:./half"]);
-        command.current_dir(scratch.path("")).env("POSTE_DIR", scratch.path("run"));
-        let output = command.output().unwrap();
-        if String::from_utf8_lossy(&output.stderr).contains("strace:") {
-            return skip(name, "strace can't trace here");
-        }
+    let scratch = Scratch::new();
+    let mut left = 0;
+    let turns = CALLS.iter().flat_map(|call| {
+        let numbers = (1..)
+            .take_while(|number| is_killed_at(&scratch, call, *number, &["create", "fifo:./half"]));
+        numbers.map(move |number| format!("{call} {number}"))
+    });
+    for number in turns {
+        left += usize::from(!hidden(&scratch, "").is_empty());
         let done = scratch.run(&["gc", "--yes", "--json"]);
-        assert_eq!((done.code, done.err.as_str()), (Some(0), ""), "{call}: {done:?}");
-        let hidden = |folder: &str| {
-            let entries = std::fs::read_dir(scratch.path(folder)).into_iter().flatten().flatten();
-            let names = entries.map(|entry| entry.file_name().into_string().unwrap());
-            names.filter(|name| name.starts_with('.')).collect::<Vec<_>>()
-        };
-        assert_eq!((hidden(""), hidden("run/objects")), (vec![], vec![]), "{call}");
+        assert_eq!((done.code, done.err.as_str()), (Some(0), ""), "{number}: {done:?}");
+        let found = [hidden(&scratch, ""), hidden(&scratch, "run/objects")];
         let is_made = scratch.path("half").exists();
-        assert_eq!(is_made, list(&scratch).contains_key(&format!("fifo:{}/half", real(&scratch))));
         if is_made {
+            // It was made after all: it stays, and is known.
+            let address = format!("fifo:{}/half", real(&scratch));
+            assert!(list(&scratch).contains_key(&address), "{number}");
             scratch.run(&["remove", "fifo:./half"]).prints("");
+            scratch.run(&["gc", "--yes"]);
+        } else {
+            assert_eq!(found, [vec![], vec![]] as [Vec<String>; 2], "{number}: {done:?}");
+        }
+        let records = std::fs::read_dir(scratch.path("run/objects")).into_iter().flatten();
+        assert_eq!(records.count(), 0, "{number}");
+    }
+    assert!(left > 0, "none was killed over a half-made FIFO");
+}
+
+#[test]
+fn a_killed_gc_leaves_nothing_that_the_next_one_cannot_take() {
+    let name = "a_killed_gc_leaves_nothing_that_the_next_one_cannot_take";
+    if !has("strace") {
+        return skip(name, "strace is missing");
+    }
+    let scratch = Scratch::new();
+    let mut killed = 0;
+    for call in CALLS {
+        for number in 1..=5 {
+            let mut dead = receiver(&scratch, "dead");
+            dead.kill().unwrap();
+            dead.wait().unwrap();
+            let is_killed = is_killed_at(&scratch, call, number, &["gc", "--yes"]);
+            killed += usize::from(is_killed);
+            let done = scratch.run(&["gc", "--yes"]);
+            assert_eq!((done.code, done.err.as_str()), (Some(0), ""), "{call} {number}: {done:?}");
+            assert!(!scratch.path("dead").exists(), "{call} {number}");
+            assert_eq!(hidden(&scratch, ""), Vec::<String>::new(), "{call} {number}");
+            let claims = std::fs::read_dir(scratch.path("run/claims")).unwrap();
+            assert_eq!(claims.count(), 0, "{call} {number}");
+            if !is_killed {
+                break;
+            }
         }
     }
+    assert!(killed > 10, "{killed}");
 }
 
 #[test]

@@ -143,7 +143,7 @@ fn of_draft(entry: Entry) -> Option<Garbage> {
     let mut proof = format!("process {}, which was making it, is gone", owner.pid);
     let address = match &entry.record {
         // It was made after all, but for its record.
-        Some(record) if record.half.is_some() && has_its_name(record) => return None,
+        Some(record) if has_its_name(record) => return None,
         Some(record) => record.address.to_string(),
         None => entry.path.display().to_string(),
     };
