@@ -5,21 +5,7 @@
 use crate::exit::{Code, Failure};
 
 /// Verbs to come.
-const VERBS: &[&str] = &[
-    "bench",
-    "completions",
-    "doctor",
-    "gc",
-    "info",
-    "limits",
-    "list",
-    "ls",
-    "man",
-    "memory",
-    "pick",
-    "semaphore",
-    "top",
-];
+const VERBS: &[&str] = &["bench", "doctor", "pick", "top"];
 
 /// Options to come.
 const OPTIONS: &[&str] = &["--ack"];

@@ -17,6 +17,7 @@ mod output;
 mod resolve;
 mod signals;
 mod sources;
+mod table;
 mod verb;
 
 use std::process::ExitCode;

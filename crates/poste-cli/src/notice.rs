@@ -1,6 +1,6 @@
 //! What is worth a line on standard error although nothing failed.
 
-use std::io::Write as _;
+use std::io::{IsTerminal as _, Write as _};
 use std::net::IpAddr;
 
 use poste::{Address, Capabilities};
@@ -20,6 +20,20 @@ pub(crate) fn opened(asked: &Address, taken: &Address, capabilities: &Capabiliti
         line(&format!(
             "notice: {taken} is plain: nothing is encrypted, and nobody proves who he is"
         ));
+    }
+}
+
+/// Says in one line what could not be seen.
+pub(crate) fn unseen(words: &[String]) {
+    if !words.is_empty() {
+        line(&format!("notice: not to be seen here: {}", words.join("; ")));
+    }
+}
+
+/// Says, to a person, that nothing was done yet.
+pub(crate) fn dry_run() {
+    if std::io::stderr().is_terminal() {
+        line("notice: nothing was taken away yet; that does: poste gc --yes");
     }
 }
 

@@ -127,6 +127,14 @@ impl Style {
     }
 }
 
+/// A text as it may be shown: on a terminal without what it would obey, else as it is.
+pub(crate) fn shown(text: &[u8]) -> Cow<'_, [u8]> {
+    if !io::stdout().is_terminal() {
+        return Cow::Borrowed(text);
+    }
+    Cow::Owned(escaped(text, Escaping::Terminal).into_owned().into_bytes())
+}
+
 /// Whether the priority of a message is known: the envelope says it, or the mechanism keeps it.
 pub(crate) fn has_priority(is_raw: bool, origin: Origin<'_>) -> bool {
     !is_raw || matches!(origin.capabilities.priorities, Priorities::Native(_))

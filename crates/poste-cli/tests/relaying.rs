@@ -174,7 +174,8 @@ fn a_connected_end_that_goes_is_69() {
 fn listening_ends_and_fifos_wait_for_the_next() {
     let scratch = Scratch::new();
     scratch.run(&["create", "fifo:./out"]).prints("");
-    let fifo = relay(&scratch, &["unix:./in", "fifo:./out"]);
+    let fifo = scratch.start(&["relay", "unix:./in", "fifo:./out"]);
+    wait_for(&scratch, "in");
     for body in ["one", "two"] {
         scratch.run(&["send", "unix:./in", body]).prints("");
         scratch.run(&["recv", "--timeout", "10s", "fifo:./out"]).prints(format!("{body}\n"));
@@ -212,7 +213,8 @@ fn calls_and_answers_pass_both_ways() {
     let scratch = Scratch::new();
     for (from, to) in [("unix:./in", "unix:./out"), ("seqpacket:./in", "seqpacket:./out")] {
         for flags in [&[][..], &["--raw"]] {
-            let server = scratch.start(&[&["reply", to, "--", "tr", "a-z", "A-Z"], flags].concat());
+            let server =
+                scratch.start(&[&["reply", to], flags, &["--", "tr", "a-z", "A-Z"]].concat());
             wait_for(&scratch, "out");
             let relay = relay(&scratch, &[&["--both", from, to], flags].concat());
             for body in ["one", "two", "three"] {

@@ -10,8 +10,12 @@ pub mod descriptor;
 pub mod lock;
 pub mod mqueue;
 pub mod pipe;
+pub mod segment;
+pub mod semaphore;
 pub mod sysctl;
 pub mod sysv;
+#[doc(hidden)]
+pub mod testing;
 
 /// The last error of the calling thread, as rustix says it.
 fn last_errno() -> rustix::io::Errno {

@@ -18,11 +18,14 @@ use crate::credentials::Credentials;
 use crate::envelope::BLOCK;
 use crate::error::{Error, Kind};
 use crate::limits::{PIECE_MAX, PIPE_ATOMIC, PRIORITY_MAX, READ_MAX};
+use crate::object::Listing;
 use crate::options::Options;
+use crate::survey::Survey;
 use crate::wait::Wait;
 
 pub mod fifo;
 pub mod inbox;
+mod inet_objects;
 pub mod inherited;
 pub mod link;
 pub mod local;
@@ -37,6 +40,7 @@ pub mod sysv_queue;
 pub mod tcp;
 pub mod udp;
 pub mod unix_datagram;
+mod unix_objects;
 pub mod unix_packet;
 pub mod unix_stream;
 pub mod window;
@@ -85,6 +89,12 @@ pub struct Mechanism {
     pub open_receiver: fn(&Opening<'_>) -> Result<Opened<dyn RecvEnd>, Error>,
     /// Takes the object away.
     pub remove: fn(&Address) -> Result<(), Error>,
+    /// Finds the objects that are there, whoever made them.
+    pub list: fn(&Survey) -> Listing,
+    /// The address as `list` prints it; `NotFound` where it is already plain that nothing is there.
+    pub place: fn(&Address) -> Result<Address, Error>,
+    /// Which limits of the system hold it, by their own names.
+    pub limits: &'static [&'static str],
 }
 
 /// What is to be opened, and how. The address's own options are already in `options`.
@@ -447,6 +457,12 @@ pub(crate) fn resolve(
         }
     }
     Ok((mechanism, options))
+}
+
+/// What `place` says of a mechanism whose channels are no objects.
+pub(crate) fn no_objects(address: &Address) -> Result<Address, Error> {
+    let detail = format!("{}: has no objects that could be looked at", address.scheme());
+    Err(Error::new(Kind::NotSupported, detail).with_hint("what there is: poste list"))
 }
 
 /// Refuses an enveloped end whose pieces are too small for the envelope alone, where each piece is
