@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 mod args;
+mod command;
 mod duration;
 mod exit;
 mod input;

@@ -5,6 +5,8 @@ use std::net::IpAddr;
 
 use poste::{Address, Capabilities};
 
+use crate::exit;
+
 /// Says what there is to say about an end that was just opened: `asked` is the address as given,
 /// `taken` as the kernel knows it.
 pub(crate) fn opened(asked: &Address, taken: &Address, capabilities: &Capabilities) {
@@ -40,6 +42,11 @@ fn is_loopback(address: &Address) -> bool {
     let host = address.text().and_then(|text| text.rsplit_once(':')).map_or("", |(host, _)| host);
     let host = host.trim_start_matches('[').trim_end_matches(']');
     host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+}
+
+/// Says what went wrong without ending anything.
+pub(crate) fn say(text: &str) {
+    line(&format!("notice: {}", exit::one_line(text)));
 }
 
 fn line(text: &str) {

@@ -61,6 +61,8 @@ const VERBS: &[&str] = &[
     "limits",
     "gc",
     "capabilities",
+    "semaphore",
+    "memory",
     "completions",
     "man",
 ];

@@ -35,6 +35,7 @@ pub mod path;
 pub mod pipe;
 pub mod posix_queue;
 pub mod socket;
+pub mod sources;
 pub mod sysv_queue;
 pub mod tcp;
 pub mod udp;
@@ -261,6 +262,10 @@ pub enum Settle {
     Again,
 }
 
+/// The two directions of one connection. When the sending one goes, the other side learns that
+/// nothing more comes, while the receiving one may still read.
+pub type Halves = (Box<dyn SendEnd>, Box<dyn RecvEnd>);
+
 /// A descriptor to wait on and the events that mean "go on"; level-triggered.
 #[derive(Clone, Copy, Debug)]
 pub struct Pollable<'a> {
@@ -309,9 +314,25 @@ pub trait SendEnd: Send {
         Err(Error::new(Kind::NotSupported, "nothing was lent"))
     }
 
+    /// Tells the other side that nothing more comes, while answers still may.
+    ///
+    /// # Errors
+    /// `NotSupported` where there is no connection to close one half of.
+    fn half_close(&mut self) -> Result<(), Error> {
+        Err(Error::new(Kind::NotSupported, "this mechanism has no connection to half close"))
+    }
+
     /// The way back: where answers to what is sent here arrive.
     fn back(&mut self) -> Option<&mut dyn RecvEnd> {
         None
+    }
+
+    /// The two directions of its connection, each an end of its own.
+    ///
+    /// # Errors
+    /// `NotSupported` where there is no connection that goes both ways.
+    fn split(self: Box<Self>) -> Result<Halves, Error> {
+        Err(Error::new(Kind::NotSupported, "this end has no connection that goes both ways"))
     }
 
     /// Another end on the same channel; `None`: open the address again.
@@ -368,6 +389,15 @@ pub trait RecvEnd: Send {
     /// The way back: answers to what arrived here, each with its `source` as `to`.
     fn back(&mut self) -> Option<&mut dyn SendEnd> {
         None
+    }
+
+    /// The next connection by itself, both ways, instead of merged with the others.
+    ///
+    /// # Errors
+    /// `NotSupported` where no connections come; `Empty` and `TimedOut` where none came in time;
+    /// `Limit` where this process may open no more descriptors.
+    fn accept(&mut self, _wait: Wait) -> Result<Halves, Error> {
+        Err(Error::new(Kind::NotSupported, "no connections come to this end"))
     }
 
     /// Another end on the same channel; `None`: open the address again.

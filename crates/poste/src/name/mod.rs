@@ -12,4 +12,5 @@ pub(crate) mod descriptors;
 pub(crate) mod owner;
 pub(crate) mod registry;
 pub(crate) mod runtime;
+pub(crate) mod shm_file;
 pub(crate) mod unix_diag;
