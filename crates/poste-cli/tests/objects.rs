@@ -399,6 +399,31 @@ fn gc_leaves_what_others_made_and_what_stays_by_design() {
     assert_eq!(std::fs::read_dir(scratch.path("run/objects")).unwrap().count(), 0);
 }
 
+#[test]
+fn a_lost_permit_is_given_back() {
+    let scratch = Scratch::new();
+    let name = format!("poste-gc-permit-{}", std::process::id());
+    let hold = ["semaphore", "hold", "--create", &name, "--", "sh", "-c", "echo held; sleep 60"];
+    let mut dead = Killed(scratch.start_bare(&hold));
+    let mut line = String::new();
+    BufReader::new(dead.0.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    assert_eq!(line, "held\n");
+    scratch.run(&["gc", "--yes"]).prints("");
+    dead.kill();
+    // Its command dies with it, a moment later; the permit is lost only then.
+    let address = format!("semaphore:/{name}");
+    let found = (0..500).find_map(|_| {
+        std::thread::sleep(std::time::Duration::from_millis(10));
+        by_address(&scratch.run(&["gc", "--json"]).out).remove(&address)
+    });
+    assert!(found.unwrap()["proof"].as_str().unwrap().contains(&dead.id().to_string()));
+    scratch.run(&["semaphore", "value", &name]).prints("0\n");
+    assert_eq!(scratch.run(&["gc", "--yes"]).code, Some(0));
+    scratch.run(&["semaphore", "value", &name]).prints("1\n");
+    scratch.run(&["gc"]).prints("");
+    scratch.run(&["semaphore", "remove", &name]).prints("");
+}
+
 /// `poste` killed as it enters a system call for the `number`th time: whether it came so far.
 fn is_killed_at(scratch: &Scratch, call: &str, number: usize, arguments: &[&str]) -> bool {
     let mut command = Command::new("strace");

@@ -1,7 +1,7 @@
 //! What the dead have left: found with its proof, and taken away under its own lock.
 //!
 //! Garbage is what poste made and a dead owner can't take away any more: sockets, locks, half-made
-//! objects, and records of what is gone. Queues and FIFOs are none, whoever has died: they stay with
+//! objects, records of what is gone, and permits of semaphores that are lost. Queues and FIFOs are none, whoever has died: they stay with
 //! their messages. What other programs left is none either: nothing proves that it is.
 
 use std::ffi::OsStr;
@@ -11,18 +11,19 @@ use std::path::{Path, PathBuf};
 use rustix::fs::FileType;
 
 use crate::address::Address;
-use crate::error::Error;
+use crate::error::{Error, Kind};
 use crate::mechanism::{ALL, path};
 use crate::name::claim::{self, Object, Record, Seized};
 use crate::name::registry::{self, Entry};
 use crate::name::unix_diag;
 use crate::objects;
+use crate::permit::{self, LostPermit};
 use crate::survey::Survey;
 
 /// Something that a dead process of poste left.
 #[derive(Debug)]
 pub struct Garbage {
-    /// What it is: an address, or the path of a lock that says no more.
+    /// What it is: an address, `semaphore:` and a name, or the path of a lock that says no more.
     pub address: String,
     /// Why nobody needs it any more, in words.
     pub proof: String,
@@ -37,6 +38,8 @@ enum Left {
     Draft(Entry),
     /// The record of an object that is gone.
     Record(Entry),
+    /// A permit of a semaphore, which its taker can't give back any more.
+    Permit(LostPermit),
 }
 
 /// What this user's dead have left behind. Nothing is taken away yet.
@@ -57,12 +60,13 @@ pub fn garbage() -> Result<Vec<Garbage>, Error> {
     garbage.extend(registry::all().into_iter().filter_map(of_draft));
     let gone = objects::look(&Survey::new(None), ALL).gone;
     garbage.extend(gone.into_iter().filter_map(of_record));
-    // Lost permits of semaphores are garbage too: their own file finds them and gives them back.
+    garbage.extend(permit::lost_permits()?.into_iter().map(of_permit));
     Ok(garbage)
 }
 
 impl Garbage {
-    /// Takes it away, if it still is what it was; what came to life meanwhile stays.
+    /// Takes it away, or gives it back if it is a permit, if it still is what it was; what came to
+    /// life meanwhile stays.
     ///
     /// # Errors
     /// What the system said.
@@ -72,6 +76,11 @@ impl Garbage {
             Left::Draft(entry) => take_draft(entry),
             // Somebody may have put a new record in its place: that one stays.
             Left::Record(entry) => path::take_away(&entry.path, entry.file, |_| Ok(())),
+            Left::Permit(permit) => match permit.give_back() {
+                // Somebody else was faster.
+                Err(error) if error.is(&Kind::NotFound) => Ok(()),
+                done => done,
+            },
         };
         done.map_err(|error| error.on("take away", &self.address))
     }
@@ -172,6 +181,12 @@ fn take_draft(entry: &Entry) -> Result<(), Error> {
         rustix::fs::unlink(half).map_err(|errno| Error::system(errno, ""))?;
     }
     path::take_away(&entry.path, entry.file, |_| Ok(()))
+}
+
+fn of_permit(permit: LostPermit) -> Garbage {
+    // Semaphores have no addresses; this says what it is.
+    let address = format!("semaphore:{}", permit.semaphore());
+    Garbage { address, proof: permit.proof(), left: Left::Permit(permit) }
 }
 
 fn of_record(entry: Entry) -> Option<Garbage> {
