@@ -32,7 +32,7 @@ use super::{RecvEnd, SendEnd};
 use crate::address::Address;
 use crate::capabilities::{Capabilities, Peers};
 use crate::error::{Error, Kind};
-use crate::name::claim::{self, Claim};
+use crate::name::claim::{self, Claim, Seized};
 use crate::name::descriptors::{Opened as Descriptor, What};
 use crate::name::registry;
 use crate::object::{Listing, Object};
@@ -61,6 +61,10 @@ fn remove(address: &Address) -> Result<(), Error> {
     path::remove(path, FileType::Fifo, "FIFO")?;
     if let Ok(key) = path::key(path) {
         registry::forget(&key);
+        // A dead receiver's lock goes with its FIFO; one that can't be read is gc's.
+        if let Ok(Some(seized)) = Seized::of(&reader_key(&key)) {
+            seized.take_away()?;
+        }
     }
     Ok(())
 }
@@ -406,7 +410,7 @@ impl Place {
         if opening.options.is_raw() {
             return Ok(Place::Anyone);
         }
-        let key = format!("reader:{}", path::key(path)?);
+        let key = reader_key(&path::key(path)?);
         if opening.options.shared {
             let descriptor = locked(path, OFlags::RDWR, FlockOperation::NonBlockingLockShared)?;
             return match claim::holder(&key)? {
@@ -420,6 +424,11 @@ impl Place {
         drop(locked(path, OFlags::RDONLY, FlockOperation::NonBlockingLockExclusive)?);
         Ok(Place::Alone { _claim: claim })
     }
+}
+
+/// The key of the claim of a FIFO's one receiver.
+fn reader_key(key: &str) -> String {
+    format!("reader:{key}")
 }
 
 fn locked(path: &Path, access: OFlags, how: FlockOperation) -> Result<OwnedFd, Error> {
