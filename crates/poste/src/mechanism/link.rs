@@ -38,12 +38,21 @@ pub struct Link {
 
 /// Tells the other side, when dropped, that nothing more comes, though another half still reads.
 #[derive(Debug)]
-struct Farewell(Arc<OwnedFd>);
+struct Farewell(Option<Arc<OwnedFd>>);
+
+impl Farewell {
+    /// Nothing is told: the descriptor lives on elsewhere.
+    fn withhold(mut self) {
+        self.0 = None;
+    }
+}
 
 impl Drop for Farewell {
     fn drop(&mut self) {
-        // The other side may be gone already; then there is nobody to tell.
-        let _ = rustix::net::shutdown(&self.0, Shutdown::Write);
+        if let Some(descriptor) = &self.0 {
+            // The other side may be gone already; then there is nobody to tell.
+            let _ = rustix::net::shutdown(descriptor, Shutdown::Write);
+        }
     }
 }
 
@@ -68,7 +77,7 @@ impl Link {
     /// One of two halves: when it goes, the other side learns that nothing more comes.
     #[must_use]
     pub fn half(mut self) -> Link {
-        self.farewell = Some(Farewell(self.wire.share()));
+        self.farewell = Some(Farewell(Some(self.wire.share())));
         self
     }
 
@@ -180,10 +189,7 @@ impl Link {
     /// Where a half's descriptor can't be copied.
     pub fn into_descriptor(mut self) -> Result<OwnedFd, Errno> {
         if let Some(farewell) = self.farewell.take() {
-            // Not dropped as a farewell: the descriptor lives on in the child.
-            let copy = rustix::io::fcntl_dupfd_cloexec(&farewell.0, 0);
-            std::mem::forget(farewell);
-            return copy;
+            farewell.withhold();
         }
         self.wire.into_descriptor()
     }
