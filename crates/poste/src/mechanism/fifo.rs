@@ -3,7 +3,7 @@
 //! Opening never hangs: a receiver waits for its first writer when it receives, a sender for its
 //! first reader when it sends. When the last writer goes, the read end is opened afresh, which alone
 //! makes it quiet again, and waits for the next; inotify tells a waiting end that the other one has
-//! opened, or that the name is gone. An enveloped FIFO has one receiver, kept by a lock on the FIFO
+//! opened, or that the name is gone (of a reader that waits for us in its open nothing tells). An enveloped FIFO has one receiver, kept by a lock on the FIFO
 //! itself; opened as shared, several take turns under a second lock.
 //! Sources: fifo(7), pipe(7), open(2) (ENXIO), flock(2), inotify(7).
 
@@ -27,6 +27,7 @@ use super::{RecvEnd, SendEnd};
 use crate::address::Address;
 use crate::capabilities::{Capabilities, Peers};
 use crate::error::{Error, Kind};
+use crate::limits::{PAUSE_MAX, PAUSE_MIN};
 use crate::options::{Create, Options};
 use crate::wait::{Halt, Wait};
 
@@ -158,8 +159,12 @@ impl Writer {
     }
 
     /// Waits until somebody reads the FIFO.
+    ///
+    /// inotify tells of an opening that is done. A reader that opens it plainly waits in its open for
+    /// us, and nothing tells of that: so it is tried again and again as well.
     fn connect(&mut self, wait: Wait) -> Result<(), Error> {
         let wait = wait.begin();
+        let mut pause = PAUSE_MIN;
         while !self.try_connect()? {
             // Watched before the second try: one who opens in between is seen by one of them.
             let opened = self.watch_opening().map_err(system)?;
@@ -167,15 +172,17 @@ impl Writer {
             if self.try_connect()? {
                 return Ok(());
             }
-            let opened = self.watch_opening().map_err(system)?;
-            match wait.until_ready(opened.as_fd(), PollFlags::IN) {
-                Ok(true) => {}
-                Ok(false) | Err(Halt::Later) => {
-                    return Err(Error::new(Kind::NoReceiver, "nobody reads the FIFO")
-                        .with_hint("start the receiver: poste recv with the same address"));
-                }
-                Err(Halt::System(errno)) => return Err(system(errno)),
+            let left = wait.left();
+            if left.is_some_and(|left| left.is_zero()) {
+                return Err(Error::new(Kind::NoReceiver, "nobody reads the FIFO")
+                    .with_hint("start the receiver: poste recv with the same address"));
             }
+            let opened = self.watch_opening().map_err(system)?;
+            let look = Wait::For(left.map_or(pause, |left| left.min(pause)));
+            if let Err(Halt::System(errno)) = look.until_ready(opened.as_fd(), PollFlags::IN) {
+                return Err(system(errno));
+            }
+            pause = (pause * 2).min(PAUSE_MAX);
         }
         Ok(())
     }
