@@ -4,6 +4,7 @@
 //! names the invariant and who keeps it. Signatures are the proof: descriptors are borrowed or
 //! owned, buffers are slices, and nothing that a peer writes is trusted.
 
+pub mod ancillary;
 pub mod descriptor;
 pub mod lock;
 pub mod mqueue;

@@ -25,15 +25,50 @@ pub fn unlock(descriptor: BorrowedFd<'_>) -> Result<(), Errno> {
     set(descriptor, libc::F_UNLCK)
 }
 
-fn set(descriptor: BorrowedFd<'_>, kind: i32) -> Result<(), Errno> {
-    let lock = libc::flock {
+/// Whether another open file description has a lock on the file; takes none.
+///
+/// # Errors
+/// What the system said.
+pub fn is_locked(descriptor: BorrowedFd<'_>) -> Result<bool, Errno> {
+    let mut lock = whole_file(libc::F_WRLCK);
+    // SAFETY: the lock is a valid structure that outlives the call, and the descriptor is borrowed.
+    let result = unsafe { libc::fcntl(descriptor.as_raw_fd(), libc::F_OFD_GETLK, &raw mut lock) };
+    if result == 0 { Ok(i32::from(lock.l_type) != libc::F_UNLCK) } else { Err(last_errno()) }
+}
+
+fn whole_file(kind: i32) -> libc::flock {
+    libc::flock {
         l_type: kind as libc::c_short,
         l_whence: libc::SEEK_SET as libc::c_short,
         l_start: 0,
         l_len: 0,
         l_pid: 0,
-    };
+    }
+}
+
+fn set(descriptor: BorrowedFd<'_>, kind: i32) -> Result<(), Errno> {
+    let lock = whole_file(kind);
     // SAFETY: the lock is a valid structure that the kernel only reads, and the descriptor is borrowed.
     let result = unsafe { libc::fcntl(descriptor.as_raw_fd(), libc::F_OFD_SETLK, &raw const lock) };
     if result == 0 { Ok(()) } else { Err(last_errno()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::fd::AsFd;
+
+    #[test]
+    fn two_descriptions_of_one_process_exclude_each_other() {
+        let path = std::env::temp_dir().join(format!("poste-lock-{}", std::process::id()));
+        let one = std::fs::File::create(&path).unwrap();
+        let two = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
+        assert_eq!(is_locked(two.as_fd()), Ok(false));
+        assert_eq!(try_lock(one.as_fd()), Ok(()));
+        assert_eq!(is_locked(two.as_fd()), Ok(true));
+        assert_eq!(try_lock(two.as_fd()), Err(Errno::AGAIN));
+        drop(one);
+        assert_eq!(try_lock(two.as_fd()), Ok(()));
+        std::fs::remove_file(&path).unwrap();
+    }
 }

@@ -31,6 +31,35 @@ use rustix::thread::{CpuSet, sched_setaffinity};
 
 type Outcome<T> = Result<T, Box<dyn Error>>;
 
+/// With `-body`, poste takes bodies only, as the plain program does; else descriptors and the
+/// sender's credentials too, which need `recvmsg`.
+const SCHEMES: [&str; 14] = [
+    "pipe",
+    "pair",
+    "pair-body",
+    "fifo",
+    "mq",
+    "sysv",
+    "unix",
+    "unix-body",
+    "seqpacket",
+    "seqpacket-body",
+    "dgram",
+    "dgram-body",
+    "tcp",
+    "udp",
+];
+
+/// The mechanism without the suffix.
+fn kind(scheme: &str) -> &str {
+    scheme.strip_suffix("-body").unwrap_or(scheme)
+}
+
+fn options(scheme: &str) -> Options {
+    let options = Options::new().create().patience(Wait::For(LIMIT));
+    if scheme.ends_with("-body") { options.body_only() } else { options }
+}
+
 const SIZE: usize = 64;
 const TRIPS: usize = 1000;
 const ROUNDS: usize = 31;
@@ -43,18 +72,17 @@ fn main() -> Outcome<()> {
             return echo(&mut Plain::from_parent(&rest[0])?, &rest[1]);
         }
         if role == "echo-poste" {
-            return echo(&mut Poste::in_child(&rest[0])?, &rest[1]);
+            return echo(&mut Poste::in_child(&rest[0], &options(&rest[2]))?, &rest[1]);
         }
     }
     println!("round trip of {SIZE} bytes, both processes on processor 0, µs");
-    println!("{:<10} {:<10} {:>8} {:>8} {:>7}", "mechanism", "waiting", "plain", "poste", "ratio");
-    for scheme in ["pipe", "pair", "fifo", "mq", "sysv", "unix", "seqpacket", "dgram", "tcp", "udp"]
-    {
+    println!("{:<14} {:<10} {:>8} {:>8} {:>7}", "mechanism", "waiting", "plain", "poste", "ratio");
+    for scheme in SCHEMES {
         if !arguments.is_empty() && !arguments.iter().any(|wanted| wanted == scheme) {
             continue;
         }
         for waiting in ["blocking", "deadline"] {
-            let listens = matches!(scheme, "unix" | "seqpacket" | "tcp");
+            let listens = matches!(kind(scheme), "unix" | "seqpacket" | "tcp");
             let can = match waiting {
                 "blocking" => !listens,
                 _ => scheme != "sysv",
@@ -69,7 +97,7 @@ fn main() -> Outcome<()> {
 
 /// Runs both in turns and prints the row.
 fn compare(scheme: &str, waiting: &str) -> Outcome<()> {
-    let (mut plain, mut plain_child) = Plain::with_child(scheme, waiting)?;
+    let (mut plain, mut plain_child) = Plain::with_child(kind(scheme), waiting)?;
     let (mut poste, mut poste_child) = Poste::with_child(scheme, waiting)?;
     pin(0)?;
     let how = How::of(waiting);
@@ -84,7 +112,7 @@ fn compare(scheme: &str, waiting: &str) -> Outcome<()> {
         }
     }
     println!(
-        "{scheme:<10} {waiting:<10} {:>8.2} {:>8.2} {:>7.3}",
+        "{scheme:<14} {waiting:<10} {:>8.2} {:>8.2} {:>7.3}",
         median(&mut plains),
         median(&mut postes),
         median(&mut ratios)
@@ -93,7 +121,7 @@ fn compare(scheme: &str, waiting: &str) -> Outcome<()> {
         child.kill()?;
         child.wait()?;
     }
-    let (there, back) = addresses(scheme);
+    let (there, back) = addresses(kind(scheme));
     for address in [there, back] {
         // A killed child leaves its socket; a port leaves nothing, and says so.
         let _ = poste::remove(address);
@@ -187,22 +215,22 @@ impl Poste {
         if scheme == "pipe" {
             let (sender, theirs) = poste::pipe()?;
             let (back, receiver) = poste::pipe()?;
-            command.args(["echo-poste", "fd:0 fd:1", waiting]);
+            command.args(["echo-poste", "fd:0 fd:1", waiting, scheme]);
             command.stdin(theirs.into_descriptor()?).stdout(back.into_descriptor()?);
             return Ok((Poste { sender, receiver }, command.spawn()?));
         }
-        if scheme == "pair" {
-            let (ours, theirs) = poste::pair()?;
+        if kind(scheme) == "pair" {
+            let (ours, theirs) = poste::pair_with(&options(scheme))?;
             let (sender, receiver) = ours.split();
-            command.args(["echo-poste", "fd:0 fd:0", waiting]);
+            command.args(["echo-poste", "fd:0 fd:0", waiting, scheme]);
             let (theirs, _) = theirs.split();
             command.stdin(theirs.into_descriptor()?);
             return Ok((Poste { sender, receiver }, command.spawn()?));
         }
-        let (there, back) = addresses(scheme);
-        let receiver = Receiver::create(&back)?;
+        let (there, back) = addresses(kind(scheme));
+        let receiver = Receiver::open_with(&back, &options(scheme))?;
         let back = receiver.address().to_string();
-        command.args(["echo-poste", &format!("{there} {back}"), waiting]);
+        command.args(["echo-poste", &format!("{there} {back}"), waiting, scheme]);
         command.stdout(Stdio::piped());
         let mut child = command.spawn()?;
         let mut real = String::new();
@@ -211,20 +239,18 @@ impl Poste {
         while output.read(&mut byte)? == 1 && byte[0] != b'\n' {
             real.push(byte[0].into());
         }
-        let patience = Options::new().patience(Wait::For(LIMIT));
-        let sender = Sender::open_with(&real, &patience)?;
+        let sender = Sender::open_with(&real, &options(scheme))?;
         Ok((Poste { sender, receiver }, child))
     }
 
-    fn in_child(addresses: &str) -> Outcome<Poste> {
+    fn in_child(addresses: &str, options: &Options) -> Outcome<Poste> {
         let (there, back) = addresses.split_once(' ').ok_or("two addresses")?;
-        let receiver = Receiver::create(there)?;
+        let receiver = Receiver::open_with(there, options)?;
         if !there.starts_with("fd:") {
             println!("{}", receiver.address());
             std::io::stdout().flush()?;
         }
-        let patience = Options::new().patience(Wait::For(LIMIT));
-        let sender = Sender::open_with(back, &patience)?;
+        let sender = Sender::open_with(back, options)?;
         Ok(Poste { sender, receiver })
     }
 }

@@ -29,6 +29,7 @@ mod joining;
 pub mod limits;
 pub mod mechanism;
 mod message;
+mod name;
 mod options;
 mod outbox;
 mod outgoing;

@@ -6,6 +6,7 @@
 use std::str::FromStr;
 
 use crate::address::Address;
+use crate::credentials::Allowed;
 use crate::error::{Error, Kind};
 use crate::wait::Wait;
 
@@ -68,6 +69,8 @@ pub struct Options {
     pub(crate) take: Option<u64>,
     pub(crate) role: Option<Role>,
     pub(crate) patience: Wait,
+    pub(crate) body_only: bool,
+    pub(crate) allowed: Allowed,
 }
 
 impl Default for Options {
@@ -84,6 +87,8 @@ impl Default for Options {
             take: None,
             role: None,
             patience: Wait::Not,
+            body_only: false,
+            allowed: Allowed::default(),
         }
     }
 }
@@ -192,6 +197,28 @@ impl Options {
     #[must_use]
     pub fn patience(mut self, wait: Wait) -> Self {
         self.patience = wait;
+        self
+    }
+
+    /// Takes nothing but the bodies of messages: no descriptors, which nobody can send then, and of
+    /// datagrams not who sent them. Receiving over Unix sockets costs a little less.
+    #[must_use]
+    pub fn body_only(mut self) -> Self {
+        self.body_only = true;
+        self
+    }
+
+    /// Receives only from this user, as the kernel vouches for it; others are refused.
+    #[must_use]
+    pub fn require_user(mut self, uid: u32) -> Self {
+        self.allowed.user = Some(uid);
+        self
+    }
+
+    /// Receives only from processes of this group, as the kernel vouches for it; others are refused.
+    #[must_use]
+    pub fn require_group(mut self, gid: u32) -> Self {
+        self.allowed.group = Some(gid);
         self
     }
 

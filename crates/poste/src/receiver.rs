@@ -3,6 +3,8 @@
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
+use rustix::io::Errno;
+
 use crate::address::Address;
 use crate::capabilities::{Capabilities, Counters, Facts};
 use crate::envelope::{Header, PieceKind, Speaker, body_check};
@@ -288,16 +290,13 @@ impl Receiver {
             if let Some(wanted) = self.wanted {
                 self.taken.end.want(wanted.max(1));
             }
-            if let Err(error) = self.taken.end.recv(&mut self.taken.arrival, wait) {
-                self.note(&error);
-                break Err(error);
-            }
-            match self.sort() {
+            let received = self.taken.end.recv(&mut self.taken.arrival, wait);
+            match received.and_then(|()| self.sort()) {
                 Ok(true) => break Ok(()),
                 Ok(false) => {}
                 Err(error) => {
                     self.note(&error);
-                    if !self.ignores_garbage() {
+                    if !(error.is(&Kind::Corrupt) && self.ignores_garbage()) {
                         break Err(error);
                     }
                 }
@@ -324,10 +323,10 @@ impl Receiver {
         }
     }
 
-    /// Where anybody can send anything to this address, garbage must not end the receiver: it is
-    /// counted and passed over. Elsewhere it is an error, which a person wants to see.
+    /// Where strangers can come to an address, garbage must not end the receiver: it is counted and
+    /// passed over. Elsewhere it is an error, which a person wants to see.
     fn ignores_garbage(&self) -> bool {
-        self.mechanism.capabilities.may_lose || self.mechanism.capabilities.connections
+        self.mechanism.capabilities.made_by_listening
     }
 
     /// Looks at what arrived: whether it makes a whole message.
@@ -365,9 +364,17 @@ impl Receiver {
             return Ok(false);
         }
         if arrival.descriptors.len() < usize::from(header.descriptors) {
-            return Err(corrupt("descriptors that came with it were lost".to_owned())
-                .with_hint("let this process open more files: ulimit -n 65536"));
+            return Err(Error::system(
+                Errno::MFILE,
+                "descriptors that came with a message were lost",
+            ));
         }
+        if let Some(more) = arrival.descriptors.len().checked_sub(usize::from(header.descriptors)) {
+            // What was not announced is closed.
+            let kept = arrival.descriptors.len() - more;
+            self.taken.arrival.descriptors.truncate(kept);
+        }
+        let arrival = &self.taken.arrival;
         let speaker = header
             .speaker
             .unwrap_or(Speaker { sender: arrival.sender, sequence: arrival.sequence });

@@ -7,7 +7,7 @@ use crate::address::Address;
 use crate::capabilities::{Capabilities, Counters, Facts, Priorities};
 use crate::envelope::{BLOCK, HEADER_MAX, Header, Part, PieceKind, Speaker, body_check};
 use crate::error::{Error, Kind};
-use crate::limits::READ_MAX;
+use crate::limits::{DESCRIPTORS_MAX, READ_MAX};
 use crate::mechanism::{EndTraits, Frame, Mechanism, Opened, Opening, SendEnd, resolve};
 use crate::options::{Create, Options};
 use crate::outbox::Outbox;
@@ -371,6 +371,8 @@ impl Sender {
     #[inline(always)]
     fn post(&mut self, message: &Outgoing<'_>, how: Post, wait: Wait) -> Result<Level, Error> {
         self.check(message)?;
+        // Descriptors can't be held: what is held goes first, then they go by themselves.
+        let how = if message.descriptors.is_empty() { how } else { Post::Send };
         let is_raw = self.options.is_raw();
         let head_size = if is_raw { 0 } else { self.head_size(false) };
         let one_piece = is_raw || head_size + message.body.len() <= self.traits.piece_size;
@@ -518,8 +520,19 @@ impl Sender {
         if message.message_type.is_some() && !self.options.is_raw() {
             return Err(refuse("only raw System V messages have a type"));
         }
-        if !message.descriptors.is_empty() && !capabilities.descriptors {
-            return Err(refuse("descriptors don't travel over this mechanism"));
+        let count = message.descriptors.len();
+        if count > 0 && !capabilities.descriptors {
+            return Err(refuse("descriptors don't travel over this mechanism")
+                .with_hint("use unix:, seqpacket:, dgram: or a socket pair"));
+        }
+        if count > DESCRIPTORS_MAX {
+            let kind = Kind::Limit {
+                name: "SCM_MAX_FD",
+                value: DESCRIPTORS_MAX as u64,
+                raise_with: "send them with several messages".to_owned(),
+            };
+            let detail = format!("{count} descriptors are more than go with one message");
+            return Err(Error::new(kind, detail));
         }
         Ok(())
     }
@@ -548,8 +561,10 @@ impl Sender {
             error
                 .as_kind(Kind::TooLarge { size, limit: limit.min(size.saturating_sub(1)) })
                 .with_hint(self.way_out(message.body.len()))
-        } else {
+        } else if message.descriptors.is_empty() {
             error
+        } else {
+            explain_descriptors(error)
         };
         error.on("send to", &self.address)
     }
@@ -580,6 +595,22 @@ fn piece<'a>(head: &'a [u8], body: &'a [u8], message: &Outgoing<'a>) -> Frame<'a
         message_type: message.message_type,
         descriptors: message.descriptors,
         ..Frame::default()
+    }
+}
+
+/// What the kernel's refusals mean where descriptors were to go along.
+fn explain_descriptors(error: Error) -> Error {
+    let errno = error.errno().map(rustix::io::Errno::from_raw_os_error);
+    match errno {
+        Some(rustix::io::Errno::PERM) => error
+            .as_kind(Kind::Refused)
+            .with_hint("the receiver takes no descriptors: it was opened for bodies only"),
+        Some(rustix::io::Errno::TOOMANYREFS) => error.as_kind(Kind::Limit {
+            name: "RLIMIT_NOFILE",
+            value: crate::error::open_files(),
+            raise_with: "let the receiver take some first, or: ulimit -n 65536".to_owned(),
+        }),
+        _ => error,
     }
 }
 

@@ -3,8 +3,8 @@
 //! Opening never hangs: a receiver waits for its first writer when it receives, a sender for its
 //! first reader when it sends. When the last writer goes, the read end is opened afresh, which alone
 //! makes it quiet again, and waits for the next; inotify tells a waiting end that the other one has
-//! opened, or that the name is gone (of a reader that waits for us in its open nothing tells). An enveloped FIFO has one receiver, kept by a lock on the FIFO
-//! itself; opened as shared, several take turns under a second lock.
+//! opened, or that the name is gone. An enveloped FIFO has one receiver, by a claim; opened as
+//! shared, several take turns under a lock.
 //! Sources: fifo(7), pipe(7), open(2) (ENXIO), flock(2), inotify(7).
 
 use std::mem::MaybeUninit;
@@ -27,7 +27,7 @@ use super::{RecvEnd, SendEnd};
 use crate::address::Address;
 use crate::capabilities::{Capabilities, Peers};
 use crate::error::{Error, Kind};
-use crate::limits::{PAUSE_MAX, PAUSE_MIN};
+use crate::name::claim::{self, Claim};
 use crate::options::{Create, Options};
 use crate::wait::{Halt, Wait};
 
@@ -118,6 +118,9 @@ fn open_sender(opening: &Opening<'_>) -> Result<OpenedSender, Error> {
     Ok(Opened { end: Box::new(end), traits, address: opening.address.clone() })
 }
 
+/// How often a sender looks for a reader that no event tells of: one that waits in open(2).
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+
 /// The end that writes.
 struct Writer {
     path: PathBuf,
@@ -159,12 +162,8 @@ impl Writer {
     }
 
     /// Waits until somebody reads the FIFO.
-    ///
-    /// inotify tells of an opening that is done. A reader that opens it plainly waits in its open for
-    /// us, and nothing tells of that: so it is tried again and again as well.
     fn connect(&mut self, wait: Wait) -> Result<(), Error> {
         let wait = wait.begin();
-        let mut pause = PAUSE_MIN;
         while !self.try_connect()? {
             // Watched before the second try: one who opens in between is seen by one of them.
             let opened = self.watch_opening().map_err(system)?;
@@ -172,17 +171,20 @@ impl Writer {
             if self.try_connect()? {
                 return Ok(());
             }
+            // One whose open waits for a writer counts as a reader, but is no news before it is
+            // through: look again now and then.
             let left = wait.left();
-            if left.is_some_and(|left| left.is_zero()) {
-                return Err(Error::new(Kind::NoReceiver, "nobody reads the FIFO")
-                    .with_hint("start the receiver: poste recv with the same address"));
-            }
+            let pause = left.map_or(LOOK_AGAIN, |left| left.min(LOOK_AGAIN));
             let opened = self.watch_opening().map_err(system)?;
-            let look = Wait::For(left.map_or(pause, |left| left.min(pause)));
-            if let Err(Halt::System(errno)) = look.until_ready(opened.as_fd(), PollFlags::IN) {
-                return Err(system(errno));
+            match Wait::For(pause).until_ready(opened.as_fd(), PollFlags::IN) {
+                Ok(true) => {}
+                Ok(false) | Err(Halt::Later) if left.is_none_or(|left| left > pause) => {}
+                Ok(false) | Err(Halt::Later) => {
+                    return Err(Error::new(Kind::NoReceiver, "nobody reads the FIFO")
+                        .with_hint("start the receiver: poste recv with the same address"));
+                }
+                Err(Halt::System(errno)) => return Err(system(errno)),
             }
-            pause = (pause * 2).min(PAUSE_MAX);
         }
         Ok(())
     }
@@ -197,8 +199,14 @@ impl Writer {
         }
     }
 
+    /// While a reader is there the pipe itself is polled: whether it has room.
     fn watch_link(&mut self) -> Result<(), Errno> {
         if let (Some(epoll), Some(link)) = (&self.epoll, &self.link) {
+            if let Some(opened) = &self.opened {
+                // Opening the FIFO, which others do as well, is no news while a reader is there. It
+                // isn't watched where the reader came first.
+                let _ = epoll::delete(epoll, opened);
+            }
             epoll::add(epoll, link.descriptor(), EventData::new_u64(1), EventFlags::OUT)?;
         }
         Ok(())
@@ -209,6 +217,11 @@ impl Writer {
         if let (Some(epoll), Some(link)) = (&self.epoll, &self.link) {
             // Before it is closed: a forked child may hold a copy.
             let _ = epoll::delete(epoll, link.descriptor());
+            if let Some(opened) = &self.opened {
+                drain(opened);
+                // Without memory for it the next send finds the reader all the same.
+                let _ = epoll::add(epoll, opened, EventData::new_u64(0), EventFlags::IN);
+            }
         }
         self.link = None;
     }
@@ -252,7 +265,11 @@ impl SendEnd for Writer {
                 Ok(epoll)
             };
             self.epoll = Some(make().map_err(system)?);
-            self.watch_link().map_err(system)?;
+            match self.link {
+                Some(_) => self.watch_link().map_err(system)?,
+                // A reader may have come before anything was watched.
+                None => drop(self.try_connect()?),
+            }
         }
         match &self.epoll {
             Some(epoll) => Ok(Pollable { descriptor: epoll.as_fd(), events: PollFlags::IN }),
@@ -272,10 +289,10 @@ impl SendEnd for Writer {
 fn open_receiver(opening: &Opening<'_>) -> Result<OpenedReceiver, Error> {
     let path = ensure(opening)?;
     check(path, opening.address)?;
-    let (shared, raw) = (opening.options.shared, opening.options.is_raw());
-    let turns = if shared && !raw { Some(take_place(path, true)?) } else { None };
-    let place = if shared || raw { turns } else { Some(take_place(path, false)?) };
+    // First the end that stays: a writer that found only one of those that look for others would
+    // lose what it wrote when that one closes.
     let descriptor = open(path, OFlags::RDONLY).map_err(system)?;
+    let place = Place::take(path, opening)?;
     let capacity = set_capacity(&descriptor, &Options::new())?;
     let end = Reader::new(path, descriptor, place, opening.options)?;
     Ok(Opened {
@@ -285,26 +302,52 @@ fn open_receiver(opening: &Opening<'_>) -> Result<OpenedReceiver, Error> {
     })
 }
 
-/// Takes the one receiver's place, or one of several. The descriptor that is returned keeps it.
-///
-/// Those who share open it for writing too, which the lock of their turns needs; they see no end.
-fn take_place(path: &Path, shared: bool) -> Result<OwnedFd, Error> {
-    let access = if shared { OFlags::RDWR } else { OFlags::RDONLY };
+/// Whose turn it is to read.
+enum Place {
+    /// Raw: whoever reads, reads.
+    Anyone,
+    /// The one receiver, while it has this claim.
+    Alone { _claim: Claim },
+    /// One of several. Each keeps a shared lock on the FIFO, so that nobody claims it alone, and
+    /// takes a second one for its turn; for that it is open for writing too, so they see no end.
+    InTurn(OwnedFd),
+}
+
+impl Place {
+    /// Who comes alone claims first and then looks for those who share; who shares locks first and
+    /// then looks for a claim: so at least one of two sees the other.
+    fn take(path: &Path, opening: &Opening<'_>) -> Result<Place, Error> {
+        if opening.options.is_raw() {
+            return Ok(Place::Anyone);
+        }
+        let key = format!("reader:{}", path::key(path)?);
+        if opening.options.shared {
+            let descriptor = locked(path, OFlags::RDWR, FlockOperation::NonBlockingLockShared)?;
+            return match claim::holder(&key)? {
+                Some(owner) => Err(has_receiver(Some(owner.describe()))),
+                None => Ok(Place::InTurn(descriptor)),
+            };
+        }
+        let claim = Claim::take(&key, &opening.address.bare().to_string())?;
+        // Nobody shares it; the lock itself isn't needed any longer.
+        drop(locked(path, OFlags::RDONLY, FlockOperation::NonBlockingLockExclusive)?);
+        Ok(Place::Alone { _claim: claim })
+    }
+}
+
+fn locked(path: &Path, access: OFlags, how: FlockOperation) -> Result<OwnedFd, Error> {
     let flags = access | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let descriptor = rustix::fs::open(path, flags, Mode::empty()).map_err(system)?;
-    let operation = if shared {
-        FlockOperation::NonBlockingLockShared
-    } else {
-        FlockOperation::NonBlockingLockExclusive
-    };
-    flock(&descriptor, operation).map_err(|errno| match errno {
-        Errno::WOULDBLOCK => {
-            Error::new(Kind::NameInUse { owner: None }, "the FIFO has a receiver already")
-                .with_hint("an enveloped FIFO has one, or several that all open it with ?shared")
-        }
+    flock(&descriptor, how).map_err(|errno| match errno {
+        Errno::WOULDBLOCK => has_receiver(None),
         _ => system(errno),
     })?;
     Ok(descriptor)
+}
+
+fn has_receiver(owner: Option<String>) -> Error {
+    Error::new(Kind::NameInUse { owner }, "the FIFO has a receiver already")
+        .with_hint("an enveloped FIFO has one, or several that all open it with ?shared")
 }
 
 /// How long a turn takes at most when all is well: a few microseconds. So often is it asked for.
@@ -314,9 +357,7 @@ const TURN_PAUSE: Duration = Duration::from_micros(200);
 struct Reader {
     path: PathBuf,
     link: Link,
-    /// Keeps this receiver's place; where several share, also the lock of the turn.
-    place: Option<OwnedFd>,
-    shared: bool,
+    place: Place,
     /// What to wait on while there is no writer, and for whoever polls; made when first needed.
     watch: Option<Watch>,
     /// Somebody polls: it stays on watch.
@@ -366,21 +407,16 @@ impl Reader {
     fn new(
         path: &Path,
         descriptor: OwnedFd,
-        place: Option<OwnedFd>,
+        place: Place,
         options: &Options,
     ) -> Result<Reader, Error> {
         let path = std::path::absolute(path)
             .map_err(|error| Error::new(Kind::Invalid, error.to_string()))?;
-        let shared = options.shared && place.is_some();
-        let mut link = Link::new(descriptor, Flow::Pipe, options);
-        if shared {
-            link.want(1);
-        }
+        let link = Link::new(descriptor, Flow::Pipe, options);
         Ok(Reader {
             path,
             link,
             place,
-            shared,
             watch: None,
             is_polled: false,
             events: Vec::new(),
@@ -422,6 +458,10 @@ impl Reader {
             }
         }
         waited.map_err(|halt| halt.receiving(wait))
+    }
+
+    fn takes_turns(&self) -> bool {
+        matches!(self.place, Place::InTurn(_))
     }
 
     /// Whether the path no longer leads to what is open here.
@@ -492,7 +532,7 @@ impl Reader {
 
     /// Takes one message in a turn: nobody else reads between its header and its body.
     fn recv_in_turn(&mut self, arrival: &mut Arrival, wait: Wait) -> Result<(), Error> {
-        while let Some(place) = &self.place {
+        while let Place::InTurn(place) = &self.place {
             let place = place.as_fd();
             wait.retry(TURN_PAUSE, |_| lock::try_lock(place))
                 .map_err(|halt| halt.receiving(wait))?;
@@ -533,7 +573,7 @@ impl RecvEnd for Reader {
     fn recv(&mut self, arrival: &mut Arrival, wait: Wait) -> Result<(), Error> {
         let wait = wait.begin();
         arrival.reset();
-        if self.shared {
+        if self.takes_turns() {
             return self.recv_in_turn(arrival, wait);
         }
         if self.link.inbox().should_look() && !self.link.inbox().is_empty() {
@@ -552,13 +592,13 @@ impl RecvEnd for Reader {
     }
 
     fn want(&mut self, messages: u64) {
-        if !self.shared {
+        if !self.takes_turns() {
             self.link.want(messages);
         }
     }
 
     fn peers(&self) -> Peers {
-        match (self.shared, self.has_writer, self.had_writer) {
+        match (self.takes_turns(), self.has_writer, self.had_writer) {
             (true, ..) => Peers::Unknown,
             (_, true, _) => Peers::Present(1),
             (_, false, true) => Peers::AllGone,

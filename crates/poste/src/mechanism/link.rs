@@ -2,19 +2,19 @@
 //!
 //! A link reads, writes and waits. It knows nothing of names, of connecting or of merging.
 
-use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
+use poste_sys::ancillary::{self, Beside};
 use rustix::event::PollFlags;
 use rustix::io::Errno;
 use rustix::net::Shutdown;
 
-use super::inbox::Inbox;
+use super::inbox::{self, Inbox};
 use super::wire::{Flow, Wire};
 use super::{Arrival, Frame, Pollable, RecvEnd, SendEnd};
 use crate::capabilities::Peers;
-use crate::credentials::Credentials;
+use crate::credentials::{Allowed, Credentials};
 use crate::error::{Error, Kind};
 use crate::limits::{PACKETS_AT_ONCE, PIECE_MAX, RAW_PACKET_MAX};
 use crate::options::{Framing, Options};
@@ -29,7 +29,14 @@ pub struct Link {
     /// Packets are received into here; made at the first one, and zeroed by the kernel.
     packet: Option<Vec<u8>>,
     gathered: Vec<u8>,
-    descriptors: VecDeque<OwnedFd>,
+    /// Room for descriptors and credentials, where they are asked for.
+    beside: Option<Beside>,
+    /// The sets of descriptors that have come, by their numbers.
+    sets: Vec<(u64, Vec<OwnedFd>)>,
+    sets_received: u64,
+    /// Who may send datagrams, where that matters; connections are asked before.
+    allowed: Allowed,
+    refused: u64,
     credentials: Credentials,
     /// So many more messages are wanted, where another may read after us.
     wanted: Option<u64>,
@@ -67,7 +74,11 @@ impl Link {
             framing: options.framing,
             packet: None,
             gathered: Vec::new(),
-            descriptors: VecDeque::new(),
+            beside: None,
+            sets: Vec::new(),
+            sets_received: 0,
+            allowed: options.allowed,
+            refused: 0,
             credentials: Credentials::default(),
             wanted: options.take,
             farewell: None,
@@ -78,6 +89,18 @@ impl Link {
     #[must_use]
     pub fn half(mut self) -> Link {
         self.farewell = Some(Farewell(Some(self.wire.share())));
+        self
+    }
+
+    /// Over a Unix socket: takes in descriptors and credentials too, unless only bodies are wanted.
+    /// Nobody can send descriptors then, or what was sent is closed by an older kernel.
+    #[must_use]
+    pub fn unix(mut self, options: &Options) -> Link {
+        if options.body_only {
+            let _ = ancillary::refuse_descriptors(self.wire.descriptor());
+        } else {
+            self.beside = Some(Beside::default());
+        }
         self
     }
 
@@ -113,13 +136,25 @@ impl Link {
         &mut self.inbox
     }
 
+    /// How many packets came from those who may not send.
+    #[must_use]
+    pub fn refused(&self) -> u64 {
+        self.refused
+    }
+
     /// Takes the next piece out of the inbox.
     #[inline(always)]
     pub fn take(&mut self, arrival: &mut Arrival) -> bool {
-        let Some(descriptors) = self.inbox.take(arrival) else { return false };
-        arrival.credentials = self.credentials;
-        let count = usize::from(descriptors).min(self.descriptors.len());
-        arrival.descriptors.extend(self.descriptors.drain(..count));
+        let Some(set) = self.inbox.take(arrival) else { return false };
+        if arrival.credentials == Credentials::default() {
+            arrival.credentials = self.credentials;
+        }
+        if set > 0 {
+            // Not always the first: an urgent message goes before those that came earlier.
+            if let Some(index) = self.sets.iter().position(|(number, _)| *number == set) {
+                arrival.descriptors = self.sets.remove(index).1;
+            }
+        }
         true
     }
 
@@ -134,10 +169,47 @@ impl Link {
             Flow::Packet | Flow::Datagram => self.read_packets(wait),
             Flow::Stream | Flow::Pipe => {
                 let wanted = self.wanted;
+                if self.beside.is_some() {
+                    return self.read_beside(wait);
+                }
                 wait.run(wire.descriptor(), PollFlags::IN, |how| {
                     inbox.fill(wanted, |room| wire.read(room, how))
                 })
             }
+        }
+    }
+
+    /// Reads a byte stream once, with the descriptors that come beside it. One read never goes
+    /// beyond the bytes that descriptors came with.
+    #[inline]
+    fn read_beside(&mut self, wait: Wait) -> Result<usize, Halt> {
+        let (wire, inbox, wanted) = (&self.wire, &mut self.inbox, self.wanted);
+        let (beside, sets) = (self.beside.get_or_insert_default(), &mut self.sets);
+        let received_before = self.sets_received;
+        let received = &mut self.sets_received;
+        let count = wait.run(wire.descriptor(), PollFlags::IN, |how| {
+            inbox.fill_with(wanted, |room| {
+                let taken = wire.read_beside(room, beside, how)?;
+                let has_set = taken.descriptors_lost || !taken.descriptors.is_empty();
+                if has_set {
+                    *received += 1;
+                    sets.push((*received, taken.descriptors));
+                }
+                Ok((taken.size, inbox::Beside { has_set, ..inbox::Beside::default() }))
+            })
+        })?;
+        if self.sets_received != received_before {
+            self.close_unannounced();
+        }
+        Ok(count)
+    }
+
+    /// Closes descriptors that no header laid claim to, and none can any more.
+    fn close_unannounced(&mut self) {
+        let announced = self.inbox.sets() + u64::from(self.inbox.has_beginning());
+        while self.sets.last().is_some_and(|(number, _)| *number > announced) {
+            self.sets.pop();
+            self.sets_received -= 1;
         }
     }
 
@@ -155,16 +227,31 @@ impl Link {
         let mut size = 0;
         for index in 0..most {
             let wait = if index == 0 { wait } else { Wait::Not };
-            let received =
-                wait.run(wire.descriptor(), PollFlags::IN, |how| wire.read_packet(packet, how));
+            let beside = &mut self.beside;
+            let received = wait.run(wire.descriptor(), PollFlags::IN, |how| {
+                wire.read_packet(packet, beside.as_mut(), how)
+            });
             match received {
-                Ok(0) if wire.flow() == Flow::Packet => {
+                Ok(taken) if taken.size == 0 && wire.flow() == Flow::Packet => {
                     inbox.end();
                     break;
                 }
-                Ok(whole) if whole > room => inbox.note_truncated(whole),
-                Ok(count) => {
-                    inbox.push_packet(&packet[..count]);
+                Ok(taken) if taken.size > room => inbox.note_truncated(taken.size),
+                Ok(taken) => {
+                    let count = taken.size;
+                    let has_set = !taken.descriptors.is_empty();
+                    let credentials = credentials(taken.credentials);
+                    if !self.allowed.allows(&credentials) {
+                        self.refused += 1;
+                        continue;
+                    }
+                    let sets = inbox.sets();
+                    inbox
+                        .push_packet_with(&packet[..count], inbox::Beside { credentials, has_set });
+                    // What no header lays claim to is closed.
+                    if inbox.sets() > sets {
+                        self.sets.push((inbox.sets(), taken.descriptors));
+                    }
                     size += count.max(1);
                 }
                 Err(halt) if index == 0 => return Err(halt),
@@ -192,6 +279,17 @@ impl Link {
             farewell.withhold();
         }
         self.wire.into_descriptor()
+    }
+}
+
+/// What the kernel said of a packet's sender. What was queued before anybody asked for it comes as
+/// process 0: nothing is known of that.
+fn credentials(who: Option<(i32, u32, u32)>) -> Credentials {
+    match who {
+        Some((pid, uid, gid)) if pid > 0 => {
+            Credentials { pid: Some(pid as u32), uid: Some(uid), gid: Some(gid) }
+        }
+        _ => Credentials::default(),
     }
 }
 

@@ -12,7 +12,8 @@ use std::time::{Duration, Instant};
 use rustix::event::PollFlags;
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use rustix::io::Errno;
-use rustix::net::{SocketFlags, accept_with};
+use rustix::net::sockopt::socket_domain;
+use rustix::net::{AddressFamily, SocketFlags, accept_with};
 
 use super::link::Link;
 use super::socket::{Bound, peer};
@@ -55,6 +56,8 @@ pub struct Merge {
     accepting_paused: Option<Instant>,
     accepted: u64,
     corrupt: u64,
+    refused: u64,
+    is_unix: bool,
     present: usize,
     /// Takes the name away; last, when nobody can come any more.
     _bound: Option<Bound>,
@@ -92,7 +95,6 @@ impl Merge {
         let epoll = make().map_err(|errno: Errno| Error::system(errno, ""))?;
         Ok(Merge {
             epoll,
-            listener,
             flow,
             // Nobody else reads a connection that we accepted: read ahead.
             options: Options { take: None, ..options.clone() },
@@ -107,7 +109,10 @@ impl Merge {
             accepting_paused: None,
             accepted: 0,
             corrupt: 0,
+            refused: 0,
+            is_unix: socket_domain(&listener) == Ok(AddressFamily::UNIX),
             present: 0,
+            listener,
             _bound: bound,
         })
     }
@@ -171,6 +176,11 @@ impl Merge {
     fn add(&mut self, socket: OwnedFd) {
         super::tcp::prepare(&socket);
         let credentials = peer(&socket);
+        if !self.options.allowed.allows(&credentials) {
+            // Closing it tells the other side.
+            self.refused += 1;
+            return;
+        }
         let index = self.free.pop().unwrap_or_else(|| {
             self.connections.push(Slot::default());
             self.connections.len() - 1
@@ -182,7 +192,8 @@ impl Merge {
             self.free.push(index);
             return;
         }
-        slot.link = Some(Link::new(socket, self.flow, &self.options).with_credentials(credentials));
+        let link = Link::new(socket, self.flow, &self.options).with_credentials(credentials);
+        slot.link = Some(if self.is_unix { link.unix(&self.options) } else { link });
         self.accepted += 1;
         self.present += 1;
     }
@@ -191,6 +202,10 @@ impl Merge {
     fn read(&mut self, source: u64) {
         let Some((index, slot)) = slot_of(&mut self.connections, source) else { return };
         let Some(link) = &mut slot.link else { return };
+        if !link.inbox().is_empty() && !link.inbox().should_look() {
+            // It has enough here, or no room: the rest waits in the kernel, and its sender with it.
+            return;
+        }
         let is_over = match link.read(Wait::Not) {
             Ok(_) => link.inbox().has_ended(),
             Err(Halt::Later) => false,
@@ -331,7 +346,7 @@ impl RecvEnd for Merge {
     }
 
     fn connections(&self) -> (u64, u64) {
-        (self.accepted, self.corrupt)
+        (self.accepted, self.corrupt + self.refused)
     }
 }
 

@@ -13,7 +13,7 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use rustix::event::PollFlags;
 
 use crate::address::Address;
-use crate::capabilities::{Capabilities, Peers};
+use crate::capabilities::{Capabilities, Identity, Peers};
 use crate::credentials::Credentials;
 use crate::envelope::BLOCK;
 use crate::error::{Error, Kind};
@@ -399,6 +399,11 @@ pub(crate) fn resolve(
             .with_hint(format!("there are {}", known.join(", "))));
     };
     let options = options.of_address(address)?;
+    if options.allowed.is_restricted() && mechanism.capabilities.identity == Identity::Unknown {
+        let detail = format!("over {} nobody vouches for who sends", mechanism.title);
+        return Err(Error::new(Kind::NotSupported, detail)
+            .with_hint("use unix:, seqpacket: or dgram:, where the kernel does"));
+    }
     for setting in options.settings() {
         if !mechanism.settings.contains(&setting) {
             return Err(Error::new(

@@ -11,6 +11,7 @@ use rustix::io::Errno;
 
 use crate::address::Address;
 use crate::error::{Error, Kind};
+use crate::name::claim::Object;
 
 /// The path that an address names.
 pub(crate) fn of(address: &Address) -> Result<&Path, Error> {
@@ -63,6 +64,44 @@ fn rename_new(from: &Path, to: &Path) -> Result<(), Errno> {
 fn beside(path: &Path) -> PathBuf {
     let name = format!(".poste-{:016x}", crate::sequence::draw());
     path.parent().map_or_else(|| PathBuf::from(&name), |directory| directory.join(&name))
+}
+
+/// What stands at a path, named for as long as it is there.
+pub(crate) fn object(stat: &Stat) -> Object {
+    Object { device: stat.st_dev, inode: stat.st_ino }
+}
+
+/// The key of a path's claim: the same for every way to write the path.
+pub(crate) fn key(path: &Path) -> Result<String, Error> {
+    let io = |error: std::io::Error| {
+        let errno = Errno::from_io_error(&error).unwrap_or(Errno::IO);
+        Error::system(errno, "the directory")
+    };
+    let absolute = std::path::absolute(path).map_err(io)?;
+    let name =
+        absolute.file_name().ok_or_else(|| Error::new(Kind::Invalid, "a path is missing"))?;
+    let directory = absolute.parent().unwrap_or(Path::new("/"));
+    let directory = std::fs::canonicalize(directory).map_err(io)?;
+    Ok(format!("path:{}", directory.join(name).as_os_str().as_bytes().escape_ascii()))
+}
+
+/// Takes away what was proved to be left by the dead. It is moved aside first, so that nothing that
+/// took its place meanwhile goes with it.
+pub(crate) fn take_away(path: &Path, proved: Object) -> Result<(), Error> {
+    let system = |errno: Errno| Error::system(errno, "");
+    let aside = beside(path);
+    match rustix::fs::rename(path, &aside) {
+        Ok(()) => {}
+        Err(Errno::NOENT) => return Ok(()),
+        Err(errno) => return Err(system(errno)),
+    }
+    let moved = rustix::fs::lstat(&aside).map_err(system)?;
+    if object(&moved) == proved {
+        return rustix::fs::unlink(&aside).map_err(system);
+    }
+    // Somebody was faster: it goes back where it was.
+    rename_new(&aside, path).map_err(system)?;
+    Err(Error::new(Kind::NameInUse { owner: None }, "another program has just taken the name"))
 }
 
 /// Takes an object of this type away.

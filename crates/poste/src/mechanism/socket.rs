@@ -3,7 +3,7 @@
 //!
 //! Sources: socket(7), unix(7), connect(2), listen(2).
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -24,6 +24,8 @@ use crate::address::Address;
 use crate::credentials::Credentials;
 use crate::error::{Error, Kind};
 use crate::limits::{BACKLOG, BUSY_PATIENCE, CONNECT_PATIENCE};
+use crate::name::claim::{Claim, Object};
+use crate::name::unix_diag;
 use crate::options::{Options, Role};
 use crate::wait::{Halt, Wait};
 
@@ -128,32 +130,71 @@ pub(super) fn finish_connecting(socket: &OwnedFd, options: &Options) -> Result<(
     }
 }
 
-/// A socket's name in the file system, taken away when its maker closes.
+/// A socket's name in the file system, ours by a claim; taken away when its maker closes.
 #[derive(Debug)]
 pub struct Bound {
     path: PathBuf,
-    device: u64,
-    inode: u64,
+    object: Object,
+    claim: Claim,
 }
 
 impl Bound {
-    fn of(path: &Path) -> Result<Bound, Error> {
+    /// Claims a path and makes sure that nothing is there: what the dead have left is taken away,
+    /// what the living have is refused.
+    fn claim(path: &Path, address: &Address) -> Result<Claim, Error> {
+        let claim = Claim::take(&path::key(path)?, &address.bare().to_string())?;
+        let Ok(stat) = rustix::fs::lstat(path) else { return Ok(claim) };
+        let object = path::object(&stat);
+        if FileType::from_raw_mode(stat.st_mode) != FileType::Socket {
+            return Err(Error::new(Kind::NameInUse { owner: None }, "something else is there")
+                .with_hint("choose another path; poste never replaces what it didn't make"));
+        }
+        if claim.left() != Some(object) && may_be_served(path, object) {
+            let detail = "another program's socket is there";
+            return Err(Error::new(Kind::NameInUse { owner: None }, detail)
+                .with_hint("choose another path, or end the program that listens there"));
+        }
+        path::take_away(path, object)?;
+        Ok(claim)
+    }
+
+    /// Notes what was made under the name.
+    fn note(path: &Path, mut claim: Claim) -> Result<Bound, Error> {
         let stat = rustix::fs::lstat(path).map_err(|errno| Error::system(errno, ""))?;
+        let object = path::object(&stat);
+        claim.note(object)?;
         // A relative path must still be found after the working directory has changed.
         let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-        Ok(Bound { path, device: stat.st_dev, inode: stat.st_ino })
+        Ok(Bound { path, object, claim })
     }
 }
 
 impl Drop for Bound {
     fn drop(&mut self) {
-        // Only what is still ours: somebody may have removed it and made another.
-        let is_ours = rustix::fs::lstat(&self.path)
-            .is_ok_and(|stat| (stat.st_dev, stat.st_ino) == (self.device, self.inode));
+        // Only what is still ours: somebody may have removed it and made another, and a forked
+        // child has nothing to take away.
+        let is_ours = self.claim.is_mine()
+            && rustix::fs::lstat(&self.path).is_ok_and(|stat| path::object(&stat) == self.object);
         if is_ours {
             let _ = rustix::fs::unlink(&self.path);
         }
     }
+}
+
+/// Whether anybody may be behind a socket that no claim of ours proves dead: the kernel must show
+/// nobody, and, since it shows only its own network namespace, a connection must be refused.
+fn may_be_served(path: &Path, object: Object) -> bool {
+    let nobody_bound = unix_diag::bound()
+        .is_ok_and(|sockets| sockets.iter().all(|socket| socket.inode != object.inode));
+    if !nobody_bound {
+        return true;
+    }
+    let refused = || {
+        let (name, _directory) = UnixPlace::Path(path).resolve().ok()?;
+        let socket = new(AddressFamily::UNIX, SocketType::STREAM).ok()?;
+        Some(connect(&socket, &name) == Err(Errno::CONNREFUSED))
+    };
+    refused() != Some(true)
 }
 
 /// Where a Unix socket is: a path, or an abstract name after `@`.
@@ -201,14 +242,22 @@ impl<'a> UnixPlace<'a> {
     }
 
     /// Takes the address for a socket, with the mode set from the first moment.
-    pub(super) fn bind(&self, socket: &OwnedFd, mode: u32) -> Result<Option<Bound>, Error> {
+    pub(super) fn bind(
+        &self,
+        socket: &OwnedFd,
+        opening: &Opening<'_>,
+    ) -> Result<Option<Bound>, Error> {
         let (name, _directory) = self.resolve()?;
-        let mode = Mode::from_raw_mode(mode);
+        let UnixPlace::Path(path) = self else {
+            bind(socket, &name).map_err(in_use)?;
+            return Ok(None);
+        };
+        let claim = Bound::claim(path, opening.address)?;
+        let mode = Mode::from_raw_mode(opening.options.mode_or_default());
         // The socket's own mode is what its name gets, less the umask.
         rustix::fs::fchmod(socket, mode).map_err(|errno| Error::system(errno, ""))?;
-        bind(socket, &name).map_err(|errno| in_use(errno, self))?;
-        let UnixPlace::Path(path) = self else { return Ok(None) };
-        let bound = Bound::of(path)?;
+        bind(socket, &name).map_err(in_use)?;
+        let bound = Bound::note(path, claim)?;
         // What the umask took away is given back: never wider than asked for, and now not narrower.
         rustix::fs::chmodat(CWD, *path, mode, AtFlags::empty())
             .map_err(|errno| Error::system(errno, ""))?;
@@ -225,6 +274,12 @@ impl<'a> UnixPlace<'a> {
         })?;
         make_blocking(&socket)?;
         Ok(socket)
+    }
+
+    /// Connects a socket of datagrams anew: to whoever has the name now.
+    pub(super) fn reconnect(&self, socket: BorrowedFd<'_>) -> Result<(), Error> {
+        let (name, _directory) = self.resolve()?;
+        connect(socket, &name).map_err(refused)
     }
 }
 
@@ -243,22 +298,11 @@ fn apply_buffers(socket: &OwnedFd, options: &Options) -> Result<(), Errno> {
     }
 }
 
-fn in_use(errno: Errno, place: &UnixPlace<'_>) -> Error {
+fn in_use(errno: Errno) -> Error {
     let error = Error::system(errno, "");
-    if errno != Errno::ADDRINUSE {
-        return error;
-    }
-    match place {
-        UnixPlace::Path(path) => {
-            let is_socket = rustix::fs::lstat(*path)
-                .is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Socket);
-            error.with_hint(if is_socket {
-                "if nobody listens there any more, take it away with poste remove"
-            } else {
-                "something else is there; choose another path"
-            })
-        }
-        UnixPlace::Abstract(_) => error.with_hint("another program has it; choose another name"),
+    match errno {
+        Errno::ADDRINUSE => error.with_hint("another program has it; choose another name"),
+        _ => error,
     }
 }
 

@@ -29,6 +29,7 @@ pub static MECHANISM: Mechanism = Mechanism {
         may_lose: true,
         network: true,
         capacity: Some(Unit::Bytes),
+        made_by_listening: true,
         ..Capabilities::PLAIN
     },
     settings: &["capacity", "message-size"],

@@ -25,7 +25,9 @@ pub static MECHANISM: Mechanism = Mechanism {
         connections: true,
         way_back: true,
         identity: Identity::Connection,
+        descriptors: true,
         capacity: Some(Unit::Bytes),
+        made_by_listening: true,
         ..Capabilities::PLAIN
     },
     settings: &["capacity", "message-size", "mode", "listen"],
@@ -64,13 +66,13 @@ pub(super) fn sender(
     if listens(opening, Role::Connect) {
         let listener = new(AddressFamily::UNIX, kind)?;
         set_buffers(&listener, options)?;
-        let bound = place.bind(&listener, options.mode_or_default())?;
+        let bound = place.bind(&listener, opening)?;
         return serving(listener, bound, flow, address.clone(), options);
     }
     let socket = place.connect(kind, options)?;
     let traits = EndTraits { capacity: send_buffer(&socket), ..traits };
     let credentials = peer(&socket);
-    let link = Link::new(socket, flow, options).with_credentials(credentials);
+    let link = Link::new(socket, flow, options).unix(options).with_credentials(credentials);
     Ok(Opened { end: Box::new(link), traits, address })
 }
 
@@ -86,11 +88,14 @@ pub(super) fn receiver(
     if listens(opening, Role::Listen) {
         let listener = new(AddressFamily::UNIX, kind)?;
         set_buffers(&listener, options)?;
-        let bound = place.bind(&listener, options.mode_or_default())?;
+        let bound = place.bind(&listener, opening)?;
         return merging(listener, bound, flow, address.clone(), options);
     }
     let socket = place.connect(kind, options)?;
     let credentials = peer(&socket);
-    let link = Link::new(socket, flow, options).with_credentials(credentials);
+    if !options.allowed.allows(&credentials) {
+        return Err(Error::new(Kind::Permission, "the sender there is another user or group"));
+    }
+    let link = Link::new(socket, flow, options).unix(options).with_credentials(credentials);
     Ok(Opened { end: Box::new(link), traits, address })
 }

@@ -8,6 +8,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
+use poste_sys::ancillary::{self, Beside, Received};
 use poste_sys::pipe;
 use rustix::event::PollFlags;
 use rustix::fs::{FileType, Mode, OFlags};
@@ -116,27 +117,47 @@ impl Wire {
                     rustix::io::read(&self.descriptor, room)
                 }
             },
-            (_, Call::Blocking) => self.receive(room, RecvFlags::empty()),
-            (_, Call::Now) => self.receive(room, RecvFlags::DONTWAIT),
+            _ => {
+                let (count, _) = rustix::net::recv(&self.descriptor, room, receive_flags(how))?;
+                Ok(count)
+            }
         }
     }
 
-    /// Takes one packet: its whole size, of which as much is there as there was room for.
+    /// Takes one packet, and what comes beside it where there is room for that. The size is the whole
+    /// packet's, of which as much is there as there was room for.
     ///
     /// # Errors
     /// As [`Wire::read`].
     #[inline(always)]
-    pub fn read_packet(&self, room: &mut [u8], how: Call) -> Result<usize, Errno> {
-        let flags = match how {
-            Call::Blocking => RecvFlags::TRUNC,
-            Call::Now => RecvFlags::TRUNC | RecvFlags::DONTWAIT,
-        };
-        rustix::net::recv(&self.descriptor, room, flags).map(|(_, whole)| whole)
+    pub fn read_packet(
+        &self,
+        room: &mut [u8],
+        beside: Option<&mut Beside>,
+        how: Call,
+    ) -> Result<Received, Errno> {
+        let flags = RecvFlags::TRUNC | receive_flags(how);
+        match beside {
+            Some(beside) => ancillary::receive(self.descriptor(), room, beside, flags),
+            None => {
+                let (_, size) = rustix::net::recv(&self.descriptor, room, flags)?;
+                Ok(Received { size, ..Received::default() })
+            }
+        }
     }
 
+    /// Reads from a Unix stream, with what comes beside.
+    ///
+    /// # Errors
+    /// As [`Wire::read`].
     #[inline]
-    fn receive(&self, room: &mut [u8], flags: RecvFlags) -> Result<usize, Errno> {
-        rustix::net::recv(&self.descriptor, room, flags).map(|(count, _)| count)
+    pub fn read_beside(
+        &self,
+        room: &mut [u8],
+        beside: &mut Beside,
+        how: Call,
+    ) -> Result<Received, Errno> {
+        ancillary::receive(self.descriptor(), room, beside, receive_flags(how))
     }
 
     /// Writes what is left of a frame after `done` bytes, once. Small ones are put together in
@@ -251,6 +272,14 @@ impl Wire {
             Ok(true) => Ok(()),
             _ => Err(Errno::AGAIN),
         }
+    }
+}
+
+#[inline]
+fn receive_flags(how: Call) -> RecvFlags {
+    match how {
+        Call::Blocking => RecvFlags::empty(),
+        Call::Now => RecvFlags::DONTWAIT,
     }
 }
 

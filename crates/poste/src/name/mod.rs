@@ -1,0 +1,10 @@
+//! Names: claiming them, proving who is dead, and knowing what poste made.
+//!
+//! A claim is a lock on a small file in the runtime directory. The file says who holds it, because a
+//! lock alone can't: a forked child keeps the lock of its dead parent. Whoever wants a name that is
+//! locked reads who that was, and takes over when the kernel says that this process is gone.
+
+pub(crate) mod claim;
+pub(crate) mod owner;
+pub(crate) mod runtime;
+pub(crate) mod unix_diag;
