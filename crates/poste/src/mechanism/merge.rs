@@ -353,11 +353,17 @@ impl RecvEnd for Merge {
 /// The way back: a frame goes to the connection that its `to` names.
 impl SendEnd for Merge {
     fn send(&mut self, frame: &Frame<'_>, wait: Wait) -> Result<usize, Error> {
-        let slot = frame.to.and_then(|to| slot_of(&mut self.connections, to));
-        match slot.and_then(|(_, slot)| slot.link.as_mut()) {
-            Some(link) => link.send(frame, wait),
-            None => Err(Error::new(Kind::Disconnected, "who sent it is gone")),
+        let gone = || Error::new(Kind::Disconnected, "who sent it is gone");
+        let to = frame.to.unwrap_or(0);
+        let (index, slot) = slot_of(&mut self.connections, to).ok_or_else(gone)?;
+        let link = slot.link.as_mut().ok_or_else(gone)?;
+        let done = link.send(frame, wait)?;
+        if done < frame.size() {
+            // It doesn't read, and the rest of the answer can't wait for it.
+            self.hang_up(index, to);
+            return Err(Error::new(Kind::TimedOut, "the caller doesn't read its answer"));
         }
+        Ok(done)
     }
 
     fn pollable(&mut self) -> Result<Pollable<'_>, Error> {
@@ -431,6 +437,10 @@ impl SendEnd for Serve {
 
     fn back(&mut self) -> Option<&mut dyn RecvEnd> {
         self.link.as_mut().and_then(|link| SendEnd::back(link))
+    }
+
+    fn half_close(&mut self) -> Result<(), Error> {
+        self.link.as_mut().map_or(Ok(()), Link::half_close)
     }
 
     fn peers(&self) -> Peers {
