@@ -12,6 +12,7 @@ use crate::peer::Peer;
 use crate::place::{FIFO, PAIR, PIPE, POSIX_QUEUE, Place, SYSV_QUEUE, wait_until};
 use crate::place::{TCP, UDP, UNIX, UNIX_ABSTRACT, UNIX_DATAGRAM, UNIX_PACKET};
 use crate::stranger::Stranger;
+use crate::talk::Talk;
 use crate::trial::{LIMIT, Test};
 
 const C: Peer = Peer { name: "c", needs: &[Need::C], ..Peer::PLAIN };
@@ -75,6 +76,41 @@ pub(crate) const PEERS: &[Peer] = &[
     },
 ];
 
+const TALK: Talk = Talk { name: "c", needs: &[Need::C], ..Talk::PLAIN };
+
+pub(crate) const TALKS: &[Talk] = &[
+    Talk {
+        over: UNIX,
+        serves: r#""$c/unix_server" "$path""#,
+        asks: r#""$c/unix_client" "$path""#,
+        ..TALK
+    },
+    Talk {
+        over: UNIX_PACKET,
+        serves: r#""$c/unix_server" "$path" seqpacket"#,
+        asks: r#""$c/unix_client" "$path" seqpacket"#,
+        ..TALK
+    },
+    Talk {
+        over: UNIX_DATAGRAM,
+        serves: r#""$c/unix_datagram_server" "$path""#,
+        asks: r#""$c/unix_datagram_client" "$path""#,
+        ..TALK
+    },
+    Talk {
+        over: TCP,
+        serves: r#""$c/tcp_server" "$host" "$port""#,
+        asks: r#""$c/tcp_client" "$host" "$port""#,
+        ..TALK
+    },
+    Talk {
+        over: UDP,
+        serves: r#""$c/udp_server" "$host" "$port""#,
+        asks: r#""$c/udp_client" "$host" "$port""#,
+        ..TALK
+    },
+];
+
 pub(crate) const TESTS: &[Test] = &[
     test("c::a_child_reads_a_string_with_its_nul", a_child_reads_a_string_with_its_nul),
     test("c::strings_come_one_by_one_without_their_nul", strings_come_one_by_one_without_their_nul),
@@ -86,10 +122,6 @@ pub(crate) const TESTS: &[Test] = &[
     test("c::a_posix_queue_of_10_by_256", a_posix_queue_of_10_by_256),
     test("c::a_posix_queue_with_default_attributes", a_posix_queue_with_default_attributes),
     Test { name: KEY_1234, needs: &[Need::C, Need::Alone], run: || alone(KEY_1234, key_1234) },
-    test("c::a_unix_server_answers_once", || a_server_answers_once(UNIX, UNIX_SERVER)),
-    test("c::a_tcp_server_answers_once", || a_server_answers_once(TCP, TCP_SERVER)),
-    test("c::a_unix_client_waits_without_closing", || a_client_waits(UNIX, UNIX_CLIENT)),
-    test("c::a_tcp_client_waits_without_closing", || a_client_waits(TCP, TCP_CLIENT)),
     test("c::an_accepted_client_gets_its_answer", an_accepted_client_gets_its_answer),
 ];
 
@@ -98,10 +130,6 @@ const fn test(name: &'static str, run: fn()) -> Test {
 }
 
 const KEY_1234: &str = "c::the_system_v_key_1234";
-const UNIX_SERVER: &str = r#""$c/unix_server" "$path""#;
-const UNIX_CLIENT: &str = r#""$c/unix_client" "$path""#;
-const TCP_SERVER: &str = r#""$c/tcp_server" "$host" "$port""#;
-const TCP_CLIENT: &str = r#""$c/tcp_client" "$host" "$port""#;
 
 fn raw() -> Options {
     Options::new().raw()
@@ -109,11 +137,6 @@ fn raw() -> Options {
 
 fn strings() -> Options {
     Options::new().delimited(0)
-}
-
-/// A raw receiver on a descriptor that stays this test's.
-fn receiver_on(descriptor: &OwnedFd) -> Receiver {
-    Receiver::open_with(format!("fd:{}", descriptor.as_raw_fd()), &raw()).unwrap()
 }
 
 fn a_child_reads_a_string_with_its_nul() {
@@ -274,42 +297,16 @@ fn key_1234(_: PathBuf) {
     assert_eq!(receiver.recv_timeout(LIMIT).unwrap_err().kind(), Kind::Removed);
 }
 
-fn a_server_answers_once(over: &str, server: &str) {
-    let place = Place::new(over);
-    let server = Stranger::start(&place, server, b"");
-    let mut sender = place.sender();
-    sender.send_timeout("Hello\0", LIMIT).unwrap();
-    // The answer comes on the same connection.
-    let connection = sender.into_descriptor().unwrap();
-    let mut receiver = receiver_on(&connection);
-    let answer = receiver.recv_timeout(LIMIT).unwrap().into_owned();
-    assert_eq!(answer.text().unwrap(), "Hello from the server\0");
-    assert_eq!(receiver.recv_timeout(LIMIT).unwrap_err().kind(), Kind::Disconnected);
-    assert_eq!(server.finish_text(), "Received: Hello (6 bytes)\n");
-}
-
-/// What a client has sent is a message before it closes; when the receiver goes, it hears the end.
-fn a_client_waits(over: &str, client: &str) {
-    let place = Place::new(over);
-    let mut receiver = place.receiver();
-    let client = Stranger::start(&place, client, b"");
-    let message = receiver.recv_timeout(LIMIT).unwrap().into_owned();
-    assert_eq!(message.text().unwrap(), "Hello from the client\0");
-    assert_eq!(receiver.try_recv().unwrap_err().kind(), Kind::Empty);
-    drop(receiver);
-    assert_eq!(client.finish_text(), "Server said:  (0 bytes)\n");
-}
-
-/// As a server that inetd has started does it: both ends on the accepted connection.
+/// As a server that inetd has started does it: on the accepted connection.
 fn an_accepted_client_gets_its_answer() {
     let place = Place::new(UNIX);
     let listener = std::os::unix::net::UnixListener::bind(place.value("path")).unwrap();
-    let client = Stranger::start(&place, UNIX_CLIENT, b"");
+    let client = Stranger::start(&place, r#""$c/unix_client" "$path""#, b"hello\0");
     let connection = OwnedFd::from(listener.accept().unwrap().0);
-    let question = receiver_on(&connection).recv_timeout(LIMIT).unwrap().into_owned();
-    assert_eq!(question.text().unwrap(), "Hello from the client\0");
     let address = format!("fd:{}", connection.as_raw_fd());
-    let mut sender = Sender::open_with(address, &raw()).unwrap();
-    sender.send_timeout("Hello from poste\0", LIMIT).unwrap();
-    assert_eq!(client.finish_text(), "Server said: Hello from poste (17 bytes)\n");
+    let mut receiver = Receiver::open_with(address, &raw()).unwrap();
+    let mut question = receiver.recv_timeout(LIMIT).unwrap();
+    assert_eq!(question.text().unwrap(), "hello\0");
+    question.reply("Hello from poste").unwrap();
+    assert_eq!(client.finish_text(), "Hello from poste");
 }

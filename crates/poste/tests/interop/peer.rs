@@ -7,7 +7,7 @@ use libtest_mimic::{Arguments, Trial};
 use poste::{Kind, Level, Options, Receiver, Sender};
 
 use crate::machine::Need;
-use crate::place::{PAIR, PIPE, Place, wait_until};
+use crate::place::{PAIR, PIPE, Place, over_in_words, wait_until};
 use crate::stranger::{Stranger, file_of};
 use crate::trial::{LIMIT, trial};
 
@@ -60,17 +60,12 @@ impl Peer {
         ];
         for (line, direction, run) in directions {
             if !line.is_empty() {
-                let name = format!("{}::{}::{direction}", self.name, self.over_in_words());
+                let name = format!("{}::{}::{direction}", self.name, over_in_words(self.over));
                 let all = move || self.sizes().into_iter().for_each(|size| run(&self, size));
                 trials.push(trial(name, self.needs, args, all));
             }
         }
         trials
-    }
-
-    fn over_in_words(&self) -> String {
-        let (scheme, rest) = self.over.split_once(':').expect("an address has a scheme");
-        if rest.starts_with('@') { format!("{scheme}_abstract") } else { scheme.to_owned() }
     }
 
     fn sizes(&self) -> Vec<usize> {
@@ -150,7 +145,7 @@ impl Peer {
 
 /// Receives until so many bytes are here. Where messages have boundaries it is one; on a byte stream
 /// one is what one read returns.
-pub(crate) fn collect(receiver: &mut Receiver, size: usize) -> Vec<u8> {
+fn collect(receiver: &mut Receiver, size: usize) -> Vec<u8> {
     let mut came = receiver.recv_timeout(LIMIT).unwrap().to_vec();
     while !receiver.capabilities().raw_boundaries && came.len() < size {
         came.extend_from_slice(&receiver.recv_timeout(LIMIT).unwrap());

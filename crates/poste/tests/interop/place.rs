@@ -118,17 +118,18 @@ impl Place {
         let wait = match self.scheme() {
             // A FIFO's sender waits when it sends.
             "fifo" => Wait::Not,
-            "udp" => {
-                self.wait_for_udp();
-                Wait::Not
-            }
             _ => Wait::For(LIMIT),
         };
+        self.wait_for_receiver();
         Sender::open_with(&self.address, &Options::new().raw().patience(wait)).unwrap()
     }
 
-    /// Waits until somebody receives at this place's port: UDP itself tells nobody.
-    fn wait_for_udp(&self) {
+    /// Waits until somebody receives at this place's port, where it has one that UDP serves: an
+    /// end that opens finds out over all the others.
+    pub(crate) fn wait_for_receiver(&self) {
+        if self.scheme() != "udp" {
+            return;
+        }
         let host: Ipv4Addr = self.value("host").parse().unwrap();
         let host = u32::from_ne_bytes(host.octets());
         let bound = format!(" {host:08X}:{:04X} ", self.value("port").parse::<u16>().unwrap());
@@ -144,6 +145,12 @@ impl Drop for Place {
         let _ = poste::remove(&self.address);
         let _ = std::fs::remove_dir_all(&self.folder);
     }
+}
+
+/// What a trial's name says of an address.
+pub(crate) fn over_in_words(address: &str) -> String {
+    let (scheme, rest) = address.split_once(':').expect("an address has a scheme");
+    if rest.starts_with('@') { format!("{scheme}_abstract") } else { scheme.to_owned() }
 }
 
 /// Waits for something that nothing but looking tells.

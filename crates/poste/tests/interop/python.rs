@@ -1,15 +1,10 @@
 //! Python: its sockets, multiprocessing.connection, posix_ipc and sysv_ipc.
 
-use std::os::fd::AsRawFd;
-
-use poste::{Options, Receiver};
-
 use crate::machine::Need;
-use crate::peer::{Peer, collect};
-use crate::place::{FIFO, PAIR, PIPE, POSIX_QUEUE, Place, SYSV_QUEUE};
+use crate::peer::Peer;
+use crate::place::{FIFO, PAIR, PIPE, POSIX_QUEUE, SYSV_QUEUE};
 use crate::place::{TCP, UDP, UNIX, UNIX_DATAGRAM, UNIX_PACKET};
-use crate::stranger::Stranger;
-use crate::trial::{LIMIT, Test};
+use crate::talk::Talk;
 
 const PYTHON: Peer = Peer { name: "python", needs: &[Need::Python("socket")], ..Peer::PLAIN };
 
@@ -99,26 +94,51 @@ pub(crate) const PEERS: &[Peer] = &[
     },
 ];
 
-pub(crate) const TESTS: &[Test] = &[Test {
-    name: "python_connection::answers",
-    needs: CONNECTION.needs,
-    run: a_connection_answers,
-}];
+const TALK: Talk = Talk { name: "python", needs: PYTHON.needs, ..Talk::PLAIN };
+
+pub(crate) const TALKS: &[Talk] = &[
+    Talk {
+        over: UNIX,
+        serves: r#""$python" "$py/sockets.py" serve unix "$path""#,
+        asks: r#""$python" "$py/sockets.py" ask unix "$path""#,
+        ..TALK
+    },
+    Talk {
+        over: UNIX_PACKET,
+        serves: r#""$python" "$py/sockets.py" serve seqpacket "$path""#,
+        asks: r#""$python" "$py/sockets.py" ask seqpacket "$path""#,
+        ..TALK
+    },
+    Talk {
+        over: UNIX_DATAGRAM,
+        serves: r#""$python" "$py/sockets.py" serve dgram "$path""#,
+        asks: r#""$python" "$py/sockets.py" ask dgram "$path""#,
+        ..TALK
+    },
+    Talk {
+        over: TCP,
+        serves: r#""$python" "$py/sockets.py" serve tcp "$host" "$port""#,
+        asks: r#""$python" "$py/sockets.py" ask tcp "$host" "$port""#,
+        ..TALK
+    },
+    Talk {
+        over: UDP,
+        serves: r#""$python" "$py/sockets.py" serve udp "$host" "$port""#,
+        asks: r#""$python" "$py/sockets.py" ask udp "$host" "$port""#,
+        ..TALK
+    },
+    Talk {
+        name: CONNECTION.name,
+        over: UNIX,
+        needs: CONNECTION.needs,
+        serves: r#""$python" "$py/connection.py" serve "$path""#,
+        asks: r#""$python" "$py/connection.py" ask "$path""#,
+        wire: with_size,
+        ..TALK
+    },
+];
 
 /// A message of multiprocessing.connection.
 fn with_size(body: &[u8]) -> Vec<u8> {
     [&(body.len() as u32).to_be_bytes()[..], body].concat()
-}
-
-fn a_connection_answers() {
-    let place = Place::new(UNIX);
-    let server = Stranger::start(&place, r#""$python" "$py/connection.py" serve "$path""#, b"");
-    let mut sender = place.sender();
-    sender.send_timeout(&with_size(b"poste"), LIMIT).unwrap();
-    let connection = sender.into_descriptor().unwrap();
-    let address = format!("fd:{}", connection.as_raw_fd());
-    let mut receiver = Receiver::open_with(address, &Options::new().raw()).unwrap();
-    let answer = with_size(b"etsop");
-    assert_eq!(collect(&mut receiver, answer.len()), answer);
-    assert_eq!(server.finish_text(), "poste");
 }

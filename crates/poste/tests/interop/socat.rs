@@ -4,6 +4,7 @@ use crate::machine::Need;
 use crate::peer::Peer;
 use crate::place::{FIFO, PIPE, POSIX_QUEUE, TCP, UDP, UNIX, UNIX_ABSTRACT};
 use crate::place::{UNIX_DATAGRAM, UNIX_PACKET};
+use crate::talk::Talk;
 
 const SOCAT: Peer = Peer { name: "socat", needs: &[Need::Program("socat")], ..Peer::PLAIN };
 
@@ -77,4 +78,54 @@ pub(crate) const PEERS: &[Peer] = &[
         receives: r#"nc -l "$host" "$port""#,
         ..NETCAT
     },
+];
+
+const SOCAT_TALK: Talk = Talk { name: SOCAT.name, needs: SOCAT.needs, ..Talk::PLAIN };
+const NETCAT_TALK: Talk = Talk { name: NETCAT.name, needs: NETCAT.needs, ..Talk::PLAIN };
+
+/// dd reads once and answers; tr reads to the end first. As clients both tell at once that their
+/// question is over, and wait for the answer.
+pub(crate) const TALKS: &[Talk] = &[
+    Talk {
+        over: UNIX,
+        serves: r#"socat "UNIX-LISTEN:$path" 'EXEC:dd bs=1024 count=1 conv=ucase status=none'"#,
+        asks: r#"socat -t30 - "UNIX-CONNECT:$path""#,
+        ..SOCAT_TALK
+    },
+    Talk {
+        over: UNIX,
+        serves: r#"socat -t30 "UNIX-LISTEN:$path" 'EXEC:tr a-z A-Z'"#,
+        wants_end: true,
+        ..SOCAT_TALK
+    },
+    Talk {
+        over: UNIX_DATAGRAM,
+        serves: r#"socat "UNIX-RECVFROM:$path" 'EXEC:dd bs=1024 count=1 conv=ucase status=none'"#,
+        asks: r#"socat -t30 - "UNIX-SENDTO:$path,bind=$path.$$""#,
+        is_endless: true,
+        ..SOCAT_TALK
+    },
+    Talk {
+        over: TCP,
+        serves: r#"socat "TCP4-LISTEN:$port,bind=$host,reuseaddr" \
+            'EXEC:dd bs=1024 count=1 conv=ucase status=none'"#,
+        asks: r#"socat -t30 - "TCP4:$host:$port""#,
+        ..SOCAT_TALK
+    },
+    Talk {
+        over: TCP,
+        serves: r#"socat -t30 "TCP4-LISTEN:$port,bind=$host,reuseaddr" 'EXEC:tr a-z A-Z'"#,
+        wants_end: true,
+        ..SOCAT_TALK
+    },
+    Talk {
+        over: UDP,
+        serves: r#"socat "UDP4-RECVFROM:$port,bind=$host" \
+            'EXEC:dd bs=1024 count=1 conv=ucase status=none'"#,
+        asks: r#"socat -t30 - "UDP4:$host:$port""#,
+        is_endless: true,
+        ..SOCAT_TALK
+    },
+    Talk { over: UNIX, asks: r#"nc -N -U "$path""#, ..NETCAT_TALK },
+    Talk { over: TCP, asks: r#"nc -N "$host" "$port""#, ..NETCAT_TALK },
 ];

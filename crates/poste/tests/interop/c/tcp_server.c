@@ -1,14 +1,13 @@
-/* Accepts one client, reads once, answers, closes: tcp_server HOST PORT. */
+/* Accepts one client, reads once, answers in capitals, closes: tcp_server HOST PORT. */
 #include <arpa/inet.h>
+#include <ctype.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 int main(int argc, char **argv) {
-    char buffer[1024] = {0};
-    const char *answer = "Hello from the server";
+    char buffer[1024];
     if (argc != 3) return 2;
     struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons(atoi(argv[2]))};
     inet_pton(AF_INET, argv[1], &address.sin_addr);
@@ -18,7 +17,8 @@ int main(int argc, char **argv) {
     int client = accept(server, NULL, NULL);
     ssize_t n = read(client, buffer, sizeof buffer);
     printf("Received: %s (%zd bytes)\n", buffer, n);
-    send(client, answer, strlen(answer) + 1, 0);
+    for (ssize_t i = 0; i < n; i++) buffer[i] = toupper((unsigned char)buffer[i]);
+    send(client, buffer, n, 0);
     close(client);
     close(server);
     return 0;

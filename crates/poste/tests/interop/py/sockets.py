@@ -1,5 +1,8 @@
-"""sockets.py send|receive unix|seqpacket|dgram PATH, or tcp|udp HOST PORT, or inherited."""
+"""sockets.py WAY unix|seqpacket|dgram PATH, or tcp|udp HOST PORT, or inherited.
 
+WAY is send or receive (one side of a transfer); serve (one question, answered in capitals); ask."""
+
+import os
 import socket
 import sys
 
@@ -11,30 +14,37 @@ KINDS = {
     "udp": (socket.AF_INET, socket.SOCK_DGRAM),
 }
 way, kind, *place = sys.argv[1:]
+is_stream = kind in ("unix", "tcp", "inherited")
+address = (place[0], int(place[1])) if len(place) == 2 else "".join(place)
 if kind == "inherited":
     channel = socket.socket(fileno=1 if way == "send" else 0)
-    is_stream = True
 else:
     channel = socket.socket(*KINDS[kind])
-    is_stream = kind in ("unix", "tcp")
-    address = (place[0], int(place[1])) if len(place) == 2 else place[0]
-
-if way == "send":
-    body = sys.stdin.buffer.read()
-    if kind != "inherited":
+    if way in ("send", "ask"):
         channel.connect(address)
-    if is_stream:
-        channel.sendall(body)
     else:
-        channel.send(body)
-else:
-    if kind != "inherited":
         channel.bind(address)
         if kind in ("unix", "seqpacket", "tcp"):
             channel.listen()
             channel, _ = channel.accept()
-    while True:
-        piece = channel.recv(65536)
-        sys.stdout.buffer.write(piece)
-        if not is_stream or not piece:
-            break
+
+output = sys.stdout.buffer
+if way == "send":
+    body = sys.stdin.buffer.read()
+    # send_all of nothing would send nothing, also where an empty message is one.
+    channel.sendall(body) if is_stream else channel.send(body)
+elif way == "receive":
+    output.write(channel.recv(65536))
+    while is_stream and (piece := channel.recv(65536)):
+        output.write(piece)
+elif way == "serve":
+    question, client = channel.recvfrom(65536)
+    # On a connection nobody is named.
+    channel.sendto(question.upper(), client) if client else channel.sendall(question.upper())
+elif way == "ask":
+    if kind == "dgram":
+        channel.bind(f"{address}.{os.getpid()}")
+    channel.sendall(sys.stdin.buffer.read())
+    output.write(channel.recv(65536))
+    if kind == "dgram":
+        os.unlink(channel.getsockname())
