@@ -45,6 +45,8 @@ pub struct Merge {
     free: Vec<usize>,
     /// The sources that have pieces, under the priority of the first.
     ready: Window<u64>,
+    /// How many pieces lie in all inboxes together.
+    pieces: usize,
     /// Connections that have ended and whose end has not been told yet.
     ended: VecDeque<u64>,
     /// The one whose piece is lent.
@@ -101,6 +103,7 @@ impl Merge {
             connections: Vec::new(),
             free: Vec::new(),
             ready: Window::default(),
+            pieces: 0,
             ended: VecDeque::new(),
             current: None,
             leaving: None,
@@ -206,6 +209,7 @@ impl Merge {
             // It has enough here, or no room: the rest waits in the kernel, and its sender with it.
             return;
         }
+        let pieces = link.inbox().len();
         let is_over = match link.read(Wait::Not) {
             Ok(_) => link.inbox().has_ended(),
             Err(Halt::Later) => false,
@@ -213,6 +217,7 @@ impl Merge {
         };
         // What was sound before the garbage is delivered.
         let is_garbage = link.inbox().take_fault().is_some();
+        self.pieces += link.inbox().len() - pieces;
         if let Some(priority) = link.inbox().priority() {
             if slot.queued.is_none_or(|queued| queued < priority) {
                 slot.queued = Some(priority);
@@ -262,6 +267,7 @@ impl Merge {
                 // It stands in `ready` a second time, under a higher priority.
                 continue;
             }
+            self.pieces -= 1;
             arrival.source = source;
             slot.queued = link.inbox().priority();
             if let Some(priority) = slot.queued {
@@ -279,7 +285,7 @@ impl Merge {
     }
 
     fn should_look(&self) -> bool {
-        self.ready.len() < LOOK_BELOW || self.delivered_since_look >= LOOK_EVERY
+        self.pieces < LOOK_BELOW || self.delivered_since_look >= LOOK_EVERY
     }
 }
 
