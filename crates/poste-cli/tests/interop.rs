@@ -208,10 +208,8 @@ fn transfer(peers: &[Peer], c: &Path, sizes_max: usize) {
                 follow = if one { "-n 1" } else { "-f" },
             );
             for line in [to_peer, from_peer] {
-                let t = std::time::Instant::now();
                 let _ = std::fs::remove_file(scratch.path("x"));
                 let outcome = shell(&scratch, c, &line);
-                eprintln!("TIME {:?} {size} {line}", t.elapsed());
                 assert_eq!(outcome.code, Some(0), "{size} bytes: {line}\n{outcome:?}");
                 assert_eq!((outcome.err.as_str(), &outcome.out[..]), ("", &b""[..]), "{line}");
             }
