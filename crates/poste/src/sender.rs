@@ -409,7 +409,8 @@ impl Sender {
         if self.traits.pieces {
             self.options.message_size_or_default()
         } else {
-            self.traits.piece_size.saturating_sub(self.head_size(false, false))
+            let fits = self.traits.piece_size.saturating_sub(self.head_size(false, false));
+            self.traits.message_size.map_or(fits, |size| size.min(fits))
         }
     }
 
