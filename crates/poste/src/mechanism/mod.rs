@@ -24,6 +24,7 @@ use crate::wait::Wait;
 pub mod fifo;
 pub mod inbox;
 pub mod inherited;
+pub mod linger;
 pub mod link;
 pub mod local;
 pub mod merge;

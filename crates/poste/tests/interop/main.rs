@@ -33,7 +33,7 @@ fn main() -> ExitCode {
     let args = Arguments::from_args();
     let peers = [c::PEERS, python::PEERS, perl::PEERS, shell::PEERS, socat::PEERS].concat();
     let talks = [c::TALKS, python::TALKS, socat::TALKS].concat();
-    let tests = [c::TESTS, shell::TESTS, tools::TESTS].concat();
+    let tests = [c::TESTS, python::TESTS, shell::TESTS, tools::TESTS].concat();
     let mut trials: Vec<_> = peers.iter().flat_map(|peer| peer.trials(&args)).collect();
     trials.extend(talks.iter().flat_map(|talk| talk.trials(&args)));
     trials.extend(tests.iter().map(|test| test.trial(&args)));

@@ -1,10 +1,14 @@
 //! Python: its sockets, multiprocessing.connection, posix_ipc and sysv_ipc.
 
+use poste::Level;
+
 use crate::machine::Need;
-use crate::peer::Peer;
-use crate::place::{FIFO, PAIR, PIPE, POSIX_QUEUE, SYSV_QUEUE};
+use crate::peer::{Peer, bytes};
+use crate::place::{FIFO, PAIR, PIPE, POSIX_QUEUE, Place, SYSV_QUEUE};
 use crate::place::{TCP, UDP, UNIX, UNIX_DATAGRAM, UNIX_PACKET};
+use crate::stranger::Stranger;
 use crate::talk::Talk;
+use crate::trial::{LIMIT, Test};
 
 const PYTHON: Peer = Peer { name: "python", needs: &[Need::Python("socket")], ..Peer::PLAIN };
 
@@ -94,6 +98,12 @@ pub(crate) const PEERS: &[Peer] = &[
     },
 ];
 
+pub(crate) const TESTS: &[Test] = &[Test {
+    name: "python::a_server_that_speaks_first_gets_all",
+    needs: PYTHON.needs,
+    run: a_server_that_speaks_first_gets_all,
+}];
+
 const TALK: Talk = Talk { name: "python", needs: PYTHON.needs, ..Talk::PLAIN };
 
 pub(crate) const TALKS: &[Talk] = &[
@@ -137,6 +147,19 @@ pub(crate) const TALKS: &[Talk] = &[
         ..TALK
     },
 ];
+
+/// TCP is reset when it is closed with something unread, and what is on its way is lost.
+fn a_server_that_speaks_first_gets_all() {
+    let place = Place::new(TCP);
+    let greet = r#""$python" "$py/sockets.py" greet tcp "$host" "$port""#;
+    let server = Stranger::start(&place, greet, b"");
+    let mut sender = place.sender();
+    let body = bytes(4 << 20);
+    assert_eq!(sender.send_timeout(&body, LIMIT).unwrap(), Level::Queued);
+    drop(sender);
+    let came = server.finish();
+    assert!(came == body, "{} bytes were sent, and {} came", body.len(), came.len());
+}
 
 /// A message of multiprocessing.connection.
 fn with_size(body: &[u8]) -> Vec<u8> {

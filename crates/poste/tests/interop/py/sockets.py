@@ -1,10 +1,12 @@
 """sockets.py WAY unix|seqpacket|dgram PATH, or tcp|udp HOST PORT, or inherited.
 
-WAY is send or receive (one side of a transfer); serve (one question, answered in capitals); ask."""
+WAY is send or receive (one side of a transfer); serve (one question, answered in capitals); ask;
+greet (receive, slowly, after a greeting that nobody asked for)."""
 
 import os
 import socket
 import sys
+import time
 
 KINDS = {
     "unix": (socket.AF_UNIX, socket.SOCK_STREAM),
@@ -31,8 +33,14 @@ else:
 output = sys.stdout.buffer
 if way == "send":
     body = sys.stdin.buffer.read()
-    # send_all of nothing would send nothing, also where an empty message is one.
+    # sendall of nothing would send nothing, also where an empty message is one.
     channel.sendall(body) if is_stream else channel.send(body)
+elif way == "greet":
+    channel.sendall(b"220 welcome\r\n")
+    time.sleep(0.3)
+    while piece := channel.recv(65536):
+        output.write(piece)
+        time.sleep(0.001)
 elif way == "receive":
     output.write(channel.recv(65536))
     while is_stream and (piece := channel.recv(65536)):
