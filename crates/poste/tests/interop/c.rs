@@ -123,6 +123,7 @@ pub(crate) const TESTS: &[Test] = &[
     test("c::a_posix_queue_with_default_attributes", a_posix_queue_with_default_attributes),
     Test { name: KEY_1234, needs: &[Need::C, Need::Alone], run: || alone(KEY_1234, key_1234) },
     test("c::an_accepted_client_gets_its_answer", an_accepted_client_gets_its_answer),
+    test("c::a_datagram_without_a_name_has_no_answer", a_datagram_without_a_name_has_no_answer),
 ];
 
 const fn test(name: &'static str, run: fn()) -> Test {
@@ -309,4 +310,22 @@ fn an_accepted_client_gets_its_answer() {
     assert_eq!(question.text().unwrap(), "hello\0");
     question.reply("Hello from poste").unwrap();
     assert_eq!(client.finish_text(), "Hello from poste");
+}
+
+/// Who has no address is told apart from who is gone.
+fn a_datagram_without_a_name_has_no_answer() {
+    let place = Place::new(UNIX_DATAGRAM);
+    let mut receiver = place.receiver();
+    let client = Stranger::start(&place, r#""$c/unix_socket" dgram send "$path""#, b"hello");
+    let mut question = receiver.recv_timeout(LIMIT).unwrap();
+    let nowhere = question.reply("anybody?").unwrap_err();
+    assert_eq!(nowhere.kind(), Kind::NotSupported);
+    client.finish();
+    // The next one has a name, but does not wait for its answer.
+    let line = r#"timeout 0.1 "$c/unix_datagram_client" "$path" || true"#;
+    let client = Stranger::start(&place, line, b"hello");
+    let mut question = receiver.recv_timeout(LIMIT).unwrap();
+    client.finish();
+    let gone = question.reply("anybody?").unwrap_err();
+    assert!(matches!(gone.kind(), Kind::Disconnected | Kind::NoReceiver), "{gone}");
 }
