@@ -55,7 +55,7 @@ impl Stream {
     }
 
     /// Standard input without the buffer that the standard library puts before it.
-    fn standard() -> Result<Stream, Failure> {
+    pub(crate) fn standard() -> Result<Stream, Failure> {
         let name = "standard input".to_owned();
         match std::io::stdin().as_fd().try_clone_to_owned() {
             Ok(descriptor) => Ok(Stream { file: descriptor.into(), name }),

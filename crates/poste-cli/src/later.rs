@@ -16,11 +16,9 @@ const VERBS: &[&str] = &[
     "list",
     "ls",
     "man",
-    "memory",
     "pick",
     "relay",
     "reply",
-    "semaphore",
     "top",
 ];
 

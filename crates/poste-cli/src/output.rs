@@ -137,6 +137,14 @@ impl Style {
     }
 }
 
+/// A text as it may be shown: on a terminal without what it would obey, else as it is.
+pub(crate) fn shown(text: &[u8]) -> Cow<'_, [u8]> {
+    if !io::stdout().is_terminal() {
+        return Cow::Borrowed(text);
+    }
+    Cow::Owned(escaped(text, Escaping::Terminal).into_owned().into_bytes())
+}
+
 /// An object of JSON on one line, its fields in the order given.
 pub(crate) fn object(fields: &[(&str, Value)]) -> String {
     let fields: Vec<_> =

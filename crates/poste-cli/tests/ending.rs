@@ -51,7 +51,7 @@ fn the_port_taken_is_told() {
     assert!(child.wait().unwrap().success());
 }
 
-const VERBS: &[&str] = &["send", "recv", "create", "remove", "capabilities"];
+const VERBS: &[&str] = &["send", "recv", "create", "remove", "capabilities", "semaphore", "memory"];
 
 #[test]
 fn help_and_version_are_output() {

@@ -5,10 +5,13 @@
 //! owned, buffers are slices, and nothing that a peer writes is trusted.
 
 pub mod ancillary;
+pub mod child;
 pub mod descriptor;
 pub mod lock;
 pub mod mqueue;
 pub mod pipe;
+pub mod segment;
+pub mod semaphore;
 pub mod sysctl;
 pub mod sysv;
 #[doc(hidden)]

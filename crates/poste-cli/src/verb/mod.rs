@@ -5,8 +5,10 @@ use crate::exit::Stop;
 
 mod capabilities;
 mod create;
+mod memory;
 mod recv;
 mod remove;
+mod semaphore;
 mod send;
 pub(crate) mod tour;
 
@@ -18,6 +20,8 @@ pub(crate) fn run(verb: Verb) -> Result<(), Stop> {
         Verb::Create(args) => create::run(&args),
         Verb::Remove(args) => remove::run(&args),
         Verb::Capabilities(args) => capabilities::run(&args),
+        Verb::Semaphore(args) => semaphore::run(&args),
+        Verb::Memory(args) => memory::run(&args),
         Verb::Tour(args) => tour::run(&args),
         Verb::TourPeer(args) => tour::be_peer(&args),
     }

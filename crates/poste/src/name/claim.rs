@@ -234,7 +234,7 @@ fn check_owner(file: &OwnedFd, path: &Path) -> Result<(), Error> {
 }
 
 /// Whether a path still leads to an open file.
-fn is_at(file: &File, path: &Path) -> bool {
+pub(crate) fn is_at(file: &File, path: &Path) -> bool {
     match (rustix::fs::fstat(file), rustix::fs::lstat(path)) {
         (Ok(open), Ok(there)) => (open.st_dev, open.st_ino) == (there.st_dev, there.st_ino),
         _ => false,

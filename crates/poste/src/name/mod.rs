@@ -7,4 +7,5 @@
 pub(crate) mod claim;
 pub(crate) mod owner;
 pub(crate) mod runtime;
+pub(crate) mod shm_file;
 pub(crate) mod unix_diag;
