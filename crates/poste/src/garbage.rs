@@ -86,11 +86,6 @@ impl Garbage {
     }
 }
 
-fn of_permit(permit: LostPermit) -> Garbage {
-    let address = format!("semaphore {}", permit.semaphore());
-    Garbage { address, proof: permit.proof(), left: Left::Permit(permit) }
-}
-
 fn of_claim(claim: claim::Standing) -> Option<Garbage> {
     let mut proof = claim.proof?;
     let address = match &claim.record {
