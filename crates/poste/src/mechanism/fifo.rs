@@ -610,7 +610,10 @@ impl Reader {
             if let Some(error) = self.link.inbox().take_fault() {
                 return Err(error);
             }
-            match self.link.read(wait) {
+            // While nobody writes, only the watch tells that the name is gone.
+            let is_timed = !matches!(wait, Wait::Forever | Wait::Not);
+            let reading = if is_timed && !self.has_writer { Wait::Not } else { wait };
+            match self.link.read(reading) {
                 Ok(0) => {
                     if self.ended()? {
                         arrival.news = News::AllGone;
@@ -621,6 +624,7 @@ impl Reader {
                     }
                 }
                 Ok(_) => (self.has_writer, self.had_writer) = (true, true),
+                Err(Halt::Later) if reading != wait => self.wait(wait)?,
                 Err(halt) => return Err(halt.receiving(wait)),
             }
         }
