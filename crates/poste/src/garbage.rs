@@ -1,8 +1,8 @@
 //! What the dead have left: found with its proof, and taken away under its own lock.
 //!
 //! Garbage is what poste made and a dead owner can't take away any more: sockets, locks, half-made
-//! objects, and records of what is gone. Queues and FIFOs are none, whoever has died: they stay with
-//! their messages. What other programs left is none either: nothing proves that it is.
+//! objects, records of what is gone, and permits of semaphores that were taken with one. Queues and
+//! FIFOs are none, whoever has died: they stay with their messages. What other programs left is none either: nothing proves that it is.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -17,6 +17,7 @@ use crate::name::claim::{self, Object, Record, Seized};
 use crate::name::registry::{self, Entry};
 use crate::name::unix_diag;
 use crate::objects;
+use crate::permit::{self, LostPermit};
 use crate::survey::Survey;
 
 /// Something that a dead process of poste left.
@@ -37,6 +38,8 @@ enum Left {
     Draft(Entry),
     /// The record of an object that is gone.
     Record(Entry),
+    /// A permit that nobody alive will give back.
+    Permit(LostPermit),
 }
 
 /// What this user's dead have left behind. Nothing is taken away yet.
@@ -57,7 +60,7 @@ pub fn garbage() -> Result<Vec<Garbage>, Error> {
     garbage.extend(registry::all().into_iter().filter_map(of_draft));
     let gone = objects::look(&Survey::new(None), ALL).gone;
     garbage.extend(gone.into_iter().filter_map(of_record));
-    // Lost permits of semaphores are garbage too: their own file finds them and gives them back.
+    garbage.extend(permit::lost_permits()?.into_iter().map(of_permit));
     Ok(garbage)
 }
 
@@ -72,9 +75,15 @@ impl Garbage {
             Left::Draft(entry) => take_draft(entry),
             // Somebody may have put a new record in its place: that one stays.
             Left::Record(entry) => path::take_away(&entry.path, entry.file, |_| Ok(())),
+            Left::Permit(permit) => permit.give_back(),
         };
         done.map_err(|error| error.on("take away", &self.address))
     }
+}
+
+fn of_permit(permit: LostPermit) -> Garbage {
+    let address = format!("semaphore {}", permit.semaphore());
+    Garbage { address, proof: permit.proof(), left: Left::Permit(permit) }
 }
 
 fn of_claim(claim: claim::Standing) -> Option<Garbage> {
