@@ -7,11 +7,14 @@ use std::time::{Duration, Instant};
 
 use command::Scratch;
 
+/// Prints what the command is told in its environment.
+const KNOWN: &str = "env | grep -E '^POSTE_(ADDRESS|PRIORITY|SENDER|REDELIVERED)' | sort";
+
 #[test]
 fn the_command_has_the_body_and_what_is_known() {
     let scratch = Scratch::new();
-    let script = "cat; echo; env | grep ^POSTE_ | sort";
-    let recv = ["recv", "--timeout", "10s", "unix:./u", "--", "sh", "-c", script];
+    let script = format!("cat; echo; {KNOWN}");
+    let recv = ["recv", "--timeout", "10s", "unix:./u", "--", "sh", "-c", &script];
     let mut receiving = scratch.poste(&recv);
     // What an outer poste knew is not known here.
     receiving.env("POSTE_PRIORITY", "old");
@@ -29,9 +32,9 @@ fn the_command_has_the_body_and_what_is_known() {
 #[test]
 fn what_is_not_known_is_unset() {
     let scratch = Scratch::new();
-    let script = "cat; echo; env | grep ^POSTE_ | sort";
+    let script = format!("cat; echo; {KNOWN}");
     let recv = ["recv", "--raw", "--create", "--timeout", "10s", "fifo:./f", "--", "sh", "-c"];
-    let mut receiving = scratch.poste(&[&recv[..], &[script]].concat());
+    let mut receiving = scratch.poste(&[&recv[..], &[&script]].concat());
     receiving.env("POSTE_PRIORITY", "7").env("POSTE_SENDER_PID", "1");
     let receiver = scratch.start_command(receiving);
     scratch.run(&["send", "--raw", "--create", "--timeout", "10s", "fifo:./f", "b"]).prints("");
