@@ -6,6 +6,7 @@
 
 pub mod ancillary;
 pub mod descriptor;
+pub mod hand_down;
 pub mod lock;
 pub mod mqueue;
 pub mod pipe;

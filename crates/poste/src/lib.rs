@@ -25,6 +25,7 @@ mod credentials;
 mod duplex;
 pub mod envelope;
 mod error;
+mod inheritance;
 mod joining;
 pub mod limits;
 pub mod mechanism;

@@ -1,6 +1,8 @@
 //! The receiving side: envelope, joining; the same over every mechanism.
 
+use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
+use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
@@ -9,9 +11,10 @@ use crate::address::Address;
 use crate::capabilities::{Capabilities, Counters, Facts};
 use crate::envelope::{Header, PieceKind, Speaker, body_check};
 use crate::error::{Error, Kind};
+use crate::inheritance::{self, Role};
 use crate::joining::{Joining, Origin};
 use crate::mechanism::{
-    Arrival, EndTraits, Mechanism, News, Opened, Opening, Pollable, RecvEnd, resolve,
+    Arrival, EndTraits, Mechanism, News, Opened, Opening, Pollable, RecvEnd, inherited, resolve,
 };
 use crate::message::{Message, OwnedMessage, Place, Taken};
 use crate::options::{Create, Options};
@@ -272,14 +275,56 @@ impl Receiver {
         &self.address
     }
 
-    /// Gives the end's descriptor away, for a child's standard input or the like. What was read
-    /// ahead goes with this receiver: give it away before receiving, or open it with
-    /// [`Options::take`].
+    /// Gives the end's descriptor away, for a child's standard input or the like: before receiving,
+    /// or from a receiver that was opened with [`Options::take`], since what was read ahead would
+    /// be lost.
     ///
     /// # Errors
-    /// `NotSupported` where the end is not one descriptor.
+    /// `NotSupported` where the end is not one descriptor, or messages were read ahead.
     pub fn into_descriptor(self) -> Result<OwnedFd, Error> {
         self.taken.end.hand_down().map_err(|error| error.on("hand down", &self.address))
+    }
+
+    /// Starts a child that takes this end over ([`Receiver::inherited`]), and closes it here. No
+    /// other child gets it: not one that another thread starts meanwhile, nor the next of this
+    /// command.
+    ///
+    /// ```no_run
+    /// use std::process::Command;
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// // In the child: let mut jobs = poste::Receiver::inherited()?;
+    /// let (mut jobs, theirs) = poste::pipe()?;
+    /// let mut child = theirs.spawn(&mut Command::new("worker"))?;
+    /// jobs.send("job 1")?;
+    /// # child.wait()?;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// `Unsupported` where the end is not one descriptor (give the child the address instead), or
+    /// messages were read ahead; what [`Command::spawn`] said. The end is closed then too.
+    pub fn spawn(self, command: &mut Command) -> io::Result<Child> {
+        let (descriptor, options) = self.hand_down()?;
+        inheritance::spawn(command, vec![(Role::Receiver, descriptor)], &options)
+    }
+
+    /// The receiving end that this process was started with, once.
+    ///
+    /// # Errors
+    /// `NotFound` where none was handed down, or it was taken over before.
+    pub fn inherited() -> Result<Receiver, Error> {
+        let take = || {
+            let (descriptor, options) = inheritance::take(Role::Receiver)?;
+            let (mechanism, opened) = inherited::handed_receiver(descriptor, &options)?;
+            Ok(Receiver::over(mechanism, opened, options))
+        };
+        take().map_err(|error: Error| error.on("take over", &"an inherited receiver"))
+    }
+
+    /// The end's descriptor, and how it was opened.
+    pub(crate) fn hand_down(self) -> Result<(OwnedFd, Options), Error> {
+        let options = self.options.clone();
+        Ok((self.into_descriptor()?, options))
     }
 
     /// Takes the next whole message; what it is and where it lies stands in `taken`.

@@ -400,6 +400,11 @@ impl RecvEnd for Link {
     }
 
     fn hand_down(self: Box<Self>) -> Result<OwnedFd, Error> {
+        if !self.inbox.is_empty() || self.inbox.has_beginning() {
+            let detail = "messages that were read ahead would be lost";
+            return Err(Error::new(Kind::NotSupported, detail)
+                .with_hint("receive them before, or open it with Options::take"));
+        }
         self.into_descriptor().map_err(|errno| Error::system(errno, ""))
     }
 }
