@@ -6,7 +6,7 @@ use std::mem::{size_of, zeroed};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use rustix::io::Errno;
-use rustix::net::RecvFlags;
+use rustix::net::{RecvFlags, SocketAddrAny};
 
 use crate::last_errno;
 
@@ -21,6 +21,8 @@ pub struct Received {
     pub descriptors_lost: bool,
     /// Process, user and group of the sender, where the socket asks for them.
     pub credentials: Option<(i32, u32, u32)>,
+    /// Where a datagram came from, if its sender has a name.
+    pub source: Option<SocketAddrAny>,
 }
 
 /// Room for what comes beside.
@@ -58,10 +60,15 @@ pub fn receive(
     let mut header: libc::msghdr = unsafe { zeroed() };
     header.msg_iov = &raw mut vector;
     header.msg_iovlen = 1;
+    // SAFETY: all-zero bytes are valid for this C structure of integers.
+    let mut name: libc::sockaddr_storage = unsafe { zeroed() };
+    header.msg_name = (&raw mut name).cast();
+    header.msg_namelen = size_of::<libc::sockaddr_storage>() as libc::socklen_t;
     header.msg_control = beside.0.0.as_mut_ptr().cast();
     header.msg_controllen = ROOM;
     let flags = flags.bits() as i32 | libc::MSG_CMSG_CLOEXEC;
-    // SAFETY: the header points at `buffer` and `beside`, both borrowed exclusively for the call.
+    // SAFETY: the header points at `name`, `buffer` and `beside`, all borrowed exclusively for the
+    // call.
     let size = unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut header, flags) };
     let Ok(size) = usize::try_from(size) else { return Err(last_errno()) };
     let mut received = Received {
@@ -69,6 +76,11 @@ pub fn receive(
         descriptors_lost: header.msg_flags & libc::MSG_CTRUNC != 0,
         ..Received::default()
     };
+    if header.msg_namelen as usize > size_of::<libc::sa_family_t>() {
+        // SAFETY: the kernel wrote `msg_namelen` bytes of an address there, and the rest is zero.
+        received.source =
+            Some(unsafe { SocketAddrAny::read((&raw const name).cast(), header.msg_namelen) });
+    }
     if header.msg_controllen > 0 {
         read(&header, &mut received);
     }

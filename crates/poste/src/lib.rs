@@ -20,6 +20,7 @@
 #![forbid(unsafe_code)]
 
 mod address;
+mod answers;
 mod capabilities;
 mod credentials;
 mod duplex;

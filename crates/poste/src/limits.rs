@@ -100,3 +100,9 @@ pub const PAUSE_DELAY: Duration = Duration::from_millis(10);
 /// How often what is there is compared with what was asked for, with a pause between: its maker may
 /// be between making it and giving it its mode and capacity.
 pub const QUEUE_LOOKS: usize = 3;
+
+/// How many datagrams' sources a receiver remembers, to answer them.
+pub const SOURCES_MAX: usize = 1024;
+
+/// How long an answer waits for a caller that doesn't read: a slow one must not hold up the others.
+pub const ANSWER_PATIENCE: Duration = Duration::from_secs(5);

@@ -5,9 +5,12 @@ use std::ops::{Deref, Range};
 use std::os::fd::OwnedFd;
 
 use crate::credentials::Credentials;
+use crate::envelope::{BLOCK, CallBlock, HEADER_MAX, Header, Part, PieceKind};
 use crate::error::{Error, Kind};
-use crate::mechanism::{Arrival, RecvEnd};
+use crate::limits::ANSWER_PATIENCE;
+use crate::mechanism::{Arrival, Frame, RecvEnd};
 use crate::outgoing::Outgoing;
+use crate::wait::Wait;
 
 /// The message that a receiver has taken last, and the end that keeps its bytes.
 pub(crate) struct Taken {
@@ -18,6 +21,17 @@ pub(crate) struct Taken {
     pub(crate) sequence: u64,
     /// A message that came in pieces.
     pub(crate) joined: Vec<u8>,
+    /// How it may be answered, once.
+    pub(crate) way_back: Option<WayBack>,
+}
+
+/// How a message is answered.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct WayBack {
+    /// The caller's number for the call; `None`: raw, the answer is bytes.
+    pub(crate) call: Option<CallBlock>,
+    /// The largest piece that goes back.
+    pub(crate) piece_size: usize,
 }
 
 /// Where the body lies.
@@ -30,6 +44,42 @@ pub(crate) enum Place {
 }
 
 impl Taken {
+    /// Sends an answer the way the message came, in pieces where it must be.
+    fn answer(&mut self, kind: PieceKind, body: &[u8]) -> Result<(), Error> {
+        let Some(WayBack { call, piece_size }) = self.way_back.take() else {
+            return Err(Error::new(Kind::NotSupported, "it is no call, or has been answered"));
+        };
+        let to = Some(self.arrival.source);
+        let wait = Wait::For(ANSWER_PATIENCE).begin();
+        let Some(back) = self.end.back() else {
+            return Err(Error::new(Kind::NotSupported, "this channel has no way back"));
+        };
+        if call.is_none() {
+            return back.send(&Frame { body, to, ..Frame::default() }, wait).map(drop);
+        }
+        let room = piece_size - BLOCK * 3;
+        let total = body.len() as u64;
+        let mut rest = body;
+        loop {
+            let (part, after) = rest.split_at(rest.len().min(room));
+            let offset = total - rest.len() as u64;
+            let header = Header {
+                kind,
+                call,
+                part: (body.len() > room).then_some(Part { total, offset }),
+                ..Header::message(part.len() as u32)
+            };
+            let mut head = [0; HEADER_MAX];
+            let length = header.encode(&mut head);
+            let frame = Frame { head: &head[..length], body: part, to, ..Frame::default() };
+            back.send(&frame, wait)?;
+            rest = after;
+            if rest.is_empty() {
+                return Ok(());
+            }
+        }
+    }
+
     fn body(&self) -> &[u8] {
         match &self.place {
             Place::Piece(range) => &self.end.bytes(&self.arrival)[range.clone()],
@@ -99,6 +149,23 @@ impl Message<'_> {
         std::mem::take(&mut self.taken.arrival.descriptors)
     }
 
+    /// Answers a call. In raw mode it sends bytes back to where the message came from.
+    ///
+    /// # Errors
+    /// `NotSupported` where the message is no call, has been answered, or there is no way back;
+    /// `Disconnected` where the caller is gone; `TimedOut` where it doesn't read.
+    pub fn reply<'b>(&mut self, answer: impl Into<Outgoing<'b>>) -> Result<(), Error> {
+        self.taken.answer(PieceKind::Reply, answer.into().body)
+    }
+
+    /// Answers a call with an error, in words: the caller gets [`Kind::Failed`].
+    ///
+    /// # Errors
+    /// As [`Message::reply`].
+    pub fn reply_error(&mut self, text: &str) -> Result<(), Error> {
+        self.taken.answer(PieceKind::Error, text.as_bytes())
+    }
+
     /// The message as one that may be kept.
     #[must_use]
     pub fn into_owned(mut self) -> OwnedMessage {
@@ -145,6 +212,17 @@ pub struct OwnedMessage {
 }
 
 impl OwnedMessage {
+    /// A message that came by itself.
+    pub(crate) fn of(body: Vec<u8>, arrival: &mut Arrival, priority: u16) -> OwnedMessage {
+        OwnedMessage {
+            body,
+            priority,
+            credentials: arrival.credentials,
+            descriptors: std::mem::take(&mut arrival.descriptors),
+            ..OwnedMessage::default()
+        }
+    }
+
     /// The body as text.
     ///
     /// # Errors

@@ -70,6 +70,7 @@ pub struct Options {
     pub(crate) role: Option<Role>,
     pub(crate) patience: Wait,
     pub(crate) body_only: bool,
+    pub(crate) half_close: bool,
     pub(crate) allowed: Allowed,
 }
 
@@ -88,6 +89,7 @@ impl Default for Options {
             role: None,
             patience: Wait::Not,
             body_only: false,
+            half_close: false,
             allowed: Allowed::default(),
         }
     }
@@ -205,6 +207,14 @@ impl Options {
     #[must_use]
     pub fn body_only(mut self) -> Self {
         self.body_only = true;
+        self
+    }
+
+    /// A call closes its half of the connection when it has asked, as peers expect that read up to
+    /// the end before they answer.
+    #[must_use]
+    pub fn half_close(mut self) -> Self {
+        self.half_close = true;
         self
     }
 

@@ -16,7 +16,7 @@ use crate::joining::{Joining, Origin};
 use crate::mechanism::{
     Arrival, EndTraits, Mechanism, News, Opened, Opening, Pollable, RecvEnd, inherited, resolve,
 };
-use crate::message::{Message, OwnedMessage, Place, Taken};
+use crate::message::{Message, OwnedMessage, Place, Taken, WayBack};
 use crate::options::{Create, Options};
 use crate::readiness::Readiness;
 use crate::sequence::Sequences;
@@ -104,6 +104,7 @@ impl Receiver {
                 priority: 0,
                 sequence: 0,
                 joined: Vec::new(),
+                way_back: None,
             },
             mechanism,
             traits: opened.traits,
@@ -391,6 +392,7 @@ impl Receiver {
         }
         if self.options.is_raw() {
             self.taken.place = Place::Piece(0..arrival.size);
+            self.taken.way_back = Some(WayBack { call: None, piece_size: self.traits.piece_size });
             self.taken.priority = arrival.priority.unwrap_or(0);
             self.taken.sequence = 0;
             return Ok(true);
@@ -448,6 +450,8 @@ impl Receiver {
         }
         self.taken.priority = header.priority;
         self.taken.sequence = speaker.sequence;
+        let piece_size = self.traits.piece_size;
+        self.taken.way_back = header.call.map(|call| WayBack { call: Some(call), piece_size });
         Ok(true)
     }
 }

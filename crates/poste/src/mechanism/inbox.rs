@@ -58,6 +58,8 @@ struct Piece {
     speaker: Speaker,
     /// Who sent its packet, where the kernel says it of each.
     credentials: Credentials,
+    /// Where its datagram came from.
+    source: u64,
     /// Which set of descriptors belongs to it; 0: none.
     set: u64,
 }
@@ -67,6 +69,8 @@ struct Piece {
 pub struct Beside {
     /// Who sent them, as far as the kernel said it of these.
     pub credentials: Credentials,
+    /// Where a datagram came from, by its number; 0: nowhere that could be answered.
+    pub source: u64,
     /// A set of descriptors came with them.
     pub has_set: bool,
 }
@@ -192,6 +196,7 @@ impl Inbox {
         arrival.sequence = piece.speaker.sequence;
         arrival.more = !self.window.is_empty() || !self.faults.is_empty();
         arrival.credentials = piece.credentials;
+        arrival.source = piece.source;
         Some(piece.set)
     }
 
@@ -408,8 +413,8 @@ impl Inbox {
         if self.packets || self.framing != Framing::Enveloped {
             self.beside.has_set = false;
         }
-        let credentials = self.beside.credentials;
-        let piece = Piece { at, size: size as u32, priority, speaker, credentials, set };
+        let Beside { credentials, source, .. } = self.beside;
+        let piece = Piece { at, size: size as u32, priority, speaker, credentials, source, set };
         self.window.push(piece.priority, piece);
         self.scanned += size;
     }

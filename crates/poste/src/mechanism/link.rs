@@ -11,6 +11,7 @@ use rustix::io::Errno;
 use rustix::net::Shutdown;
 
 use super::inbox::{self, Inbox};
+use super::sources::Sources;
 use super::wire::{Flow, Wire};
 use super::{Arrival, Frame, Pollable, RecvEnd, SendEnd};
 use crate::capabilities::Peers;
@@ -34,6 +35,8 @@ pub struct Link {
     /// The sets of descriptors that have come, by their numbers.
     sets: Vec<(u64, Vec<OwnedFd>)>,
     sets_received: u64,
+    /// Where datagrams came from, to answer them.
+    sources: Sources,
     /// Who may send datagrams, where that matters; connections are asked before.
     allowed: Allowed,
     refused: u64,
@@ -77,6 +80,7 @@ impl Link {
             beside: None,
             sets: Vec::new(),
             sets_received: 0,
+            sources: Sources::default(),
             allowed: options.allowed,
             refused: 0,
             credentials: Credentials::default(),
@@ -245,9 +249,10 @@ impl Link {
                         self.refused += 1;
                         continue;
                     }
+                    let source = self.sources.number(taken.source);
                     let sets = inbox.sets();
-                    inbox
-                        .push_packet_with(&packet[..count], inbox::Beside { credentials, has_set });
+                    let beside = inbox::Beside { credentials, source, has_set };
+                    inbox.push_packet_with(&packet[..count], beside);
                     // What no header lays claim to is closed.
                     if inbox.sets() > sets {
                         self.sets.push((inbox.sets(), taken.descriptors));
@@ -260,6 +265,25 @@ impl Link {
             }
         }
         Ok(size)
+    }
+
+    /// Sends a datagram back to where one came from.
+    fn answer(&mut self, frame: &Frame<'_>, wait: Wait) -> Result<usize, Error> {
+        let Some(to) = frame.to.and_then(|to| self.sources.address(to)) else {
+            return Err(Error::new(Kind::NotSupported, "who sent it has no address to answer to"));
+        };
+        let wire = &self.wire;
+        wait.run(wire.descriptor(), PollFlags::OUT, |how| wire.write_to(to, frame, how))
+            .map_err(|halt| halt.sending(wait))
+    }
+
+    /// Tells the other side that nothing more comes; what it sends still arrives.
+    ///
+    /// # Errors
+    /// What the system said.
+    pub fn half_close(&mut self) -> Result<(), Error> {
+        rustix::net::shutdown(self.wire.descriptor(), Shutdown::Write)
+            .map_err(|errno| Error::system(errno, ""))
     }
 
     /// Takes in what has come since, if anything has: something more urgent may be among it.
@@ -296,6 +320,9 @@ fn credentials(who: Option<(i32, u32, u32)>) -> Credentials {
 impl SendEnd for Link {
     fn send(&mut self, frame: &Frame<'_>, wait: Wait) -> Result<usize, Error> {
         let wait = wait.begin();
+        if frame.to.is_some() && self.wire.flow() == Flow::Datagram {
+            return self.answer(frame, wait);
+        }
         let (size, mut done) = (frame.size(), 0);
         let (wire, gathered) = (&self.wire, &mut self.gathered);
         loop {
@@ -320,9 +347,15 @@ impl SendEnd for Link {
 
     fn back(&mut self) -> Option<&mut dyn RecvEnd> {
         match self.wire.flow() {
-            Flow::Stream | Flow::Packet => Some(self),
-            Flow::Pipe | Flow::Datagram => None,
+            // The other half of a pair reads what comes back.
+            _ if self.farewell.is_some() => None,
+            Flow::Pipe => None,
+            _ => Some(self),
         }
+    }
+
+    fn half_close(&mut self) -> Result<(), Error> {
+        Link::half_close(self)
     }
 
     fn duplicate(&self) -> Result<Option<Box<dyn SendEnd>>, Error> {
@@ -389,10 +422,7 @@ impl RecvEnd for Link {
     }
 
     fn back(&mut self) -> Option<&mut dyn SendEnd> {
-        match self.wire.flow() {
-            Flow::Stream | Flow::Packet => Some(self),
-            Flow::Pipe | Flow::Datagram => None,
-        }
+        if self.wire.flow() == Flow::Pipe { None } else { Some(self) }
     }
 
     fn peers(&self) -> Peers {

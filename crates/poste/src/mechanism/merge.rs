@@ -45,6 +45,8 @@ pub struct Merge {
     free: Vec<usize>,
     /// The sources that have pieces, under the priority of the first.
     ready: Window<u64>,
+    /// How many pieces lie in all inboxes together.
+    pieces: usize,
     /// Connections that have ended and whose end has not been told yet.
     ended: VecDeque<u64>,
     /// The one whose piece is lent.
@@ -101,6 +103,7 @@ impl Merge {
             connections: Vec::new(),
             free: Vec::new(),
             ready: Window::default(),
+            pieces: 0,
             ended: VecDeque::new(),
             current: None,
             leaving: None,
@@ -206,6 +209,7 @@ impl Merge {
             // It has enough here, or no room: the rest waits in the kernel, and its sender with it.
             return;
         }
+        let pieces = link.inbox().len();
         let is_over = match link.read(Wait::Not) {
             Ok(_) => link.inbox().has_ended(),
             Err(Halt::Later) => false,
@@ -213,6 +217,7 @@ impl Merge {
         };
         // What was sound before the garbage is delivered.
         let is_garbage = link.inbox().take_fault().is_some();
+        self.pieces += link.inbox().len() - pieces;
         if let Some(priority) = link.inbox().priority() {
             if slot.queued.is_none_or(|queued| queued < priority) {
                 slot.queued = Some(priority);
@@ -262,6 +267,7 @@ impl Merge {
                 // It stands in `ready` a second time, under a higher priority.
                 continue;
             }
+            self.pieces -= 1;
             arrival.source = source;
             slot.queued = link.inbox().priority();
             if let Some(priority) = slot.queued {
@@ -279,7 +285,7 @@ impl Merge {
     }
 
     fn should_look(&self) -> bool {
-        self.ready.len() < LOOK_BELOW || self.delivered_since_look >= LOOK_EVERY
+        self.pieces < LOOK_BELOW || self.delivered_since_look >= LOOK_EVERY
     }
 }
 
@@ -353,11 +359,17 @@ impl RecvEnd for Merge {
 /// The way back: a frame goes to the connection that its `to` names.
 impl SendEnd for Merge {
     fn send(&mut self, frame: &Frame<'_>, wait: Wait) -> Result<usize, Error> {
-        let slot = frame.to.and_then(|to| slot_of(&mut self.connections, to));
-        match slot.and_then(|(_, slot)| slot.link.as_mut()) {
-            Some(link) => link.send(frame, wait),
-            None => Err(Error::new(Kind::Disconnected, "who sent it is gone")),
+        let gone = || Error::new(Kind::Disconnected, "who sent it is gone");
+        let to = frame.to.unwrap_or(0);
+        let (index, slot) = slot_of(&mut self.connections, to).ok_or_else(gone)?;
+        let link = slot.link.as_mut().ok_or_else(gone)?;
+        let done = link.send(frame, wait)?;
+        if done < frame.size() {
+            // It doesn't read, and the rest of the answer can't wait for it.
+            self.hang_up(index, to);
+            return Err(Error::new(Kind::TimedOut, "the caller doesn't read its answer"));
         }
+        Ok(done)
     }
 
     fn pollable(&mut self) -> Result<Pollable<'_>, Error> {
@@ -431,6 +443,10 @@ impl SendEnd for Serve {
 
     fn back(&mut self) -> Option<&mut dyn RecvEnd> {
         self.link.as_mut().and_then(|link| SendEnd::back(link))
+    }
+
+    fn half_close(&mut self) -> Result<(), Error> {
+        self.link.as_mut().map_or(Ok(()), Link::half_close)
     }
 
     fn peers(&self) -> Peers {

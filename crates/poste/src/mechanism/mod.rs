@@ -32,6 +32,7 @@ pub mod path;
 pub mod pipe;
 pub mod posix_queue;
 pub mod socket;
+pub mod sources;
 pub mod sysv_queue;
 pub mod tcp;
 pub mod udp;
@@ -297,6 +298,14 @@ pub trait SendEnd: Send {
     /// As [`SendEnd::send`].
     fn send_loan(&mut self, _size: usize, _frame: &Frame<'_>) -> Result<(), Error> {
         Err(Error::new(Kind::NotSupported, "nothing was lent"))
+    }
+
+    /// Tells the other side that nothing more comes, while answers still may.
+    ///
+    /// # Errors
+    /// `NotSupported` where there is no connection to close one half of.
+    fn half_close(&mut self) -> Result<(), Error> {
+        Err(Error::new(Kind::NotSupported, "this mechanism has no connection to half close"))
     }
 
     /// The way back: where answers to what is sent here arrive.

@@ -5,7 +5,7 @@
 //! net.unix.max_dgram_qlen.
 
 use rustix::net::sockopt::set_socket_passcred;
-use rustix::net::{AddressFamily, SocketType};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketType, bind};
 
 use super::link::Link;
 use super::pipe::{OpenedReceiver, OpenedSender};
@@ -29,6 +29,7 @@ pub static MECHANISM: Mechanism = Mechanism {
     capabilities: Capabilities {
         raw_boundaries: true,
         raw_empty: true,
+        way_back: true,
         identity: Identity::Message,
         descriptors: true,
         capacity: Some(Unit::Bytes),
@@ -52,6 +53,7 @@ fn open_sender(opening: &Opening<'_>) -> Result<OpenedSender, Error> {
     let end = Sending {
         link: Link::new(socket, Flow::Datagram, opening.options),
         address: address.clone(),
+        is_named: false,
     };
     Ok(Opened { end: Box::new(end), traits, address })
 }
@@ -80,6 +82,8 @@ fn open_receiver(opening: &Opening<'_>) -> Result<OpenedReceiver, Error> {
 struct Sending {
     link: Link,
     address: Address,
+    /// It has a name of its own, so that it can be answered.
+    is_named: bool,
 }
 
 impl SendEnd for Sending {
@@ -97,6 +101,17 @@ impl SendEnd for Sending {
 
     fn pollable(&mut self) -> Result<Pollable<'_>, Error> {
         SendEnd::pollable(&mut self.link)
+    }
+
+    fn back(&mut self) -> Option<&mut dyn RecvEnd> {
+        if !self.is_named {
+            // An abstract name that nobody has.
+            let name = format!("poste-{:016x}", crate::sequence::draw());
+            let name = SocketAddrUnix::new_abstract_name(name.as_bytes()).ok()?;
+            bind(self.link.descriptor(), &name).ok()?;
+            self.is_named = true;
+        }
+        Some(&mut self.link)
     }
 }
 
@@ -123,6 +138,10 @@ impl RecvEnd for Datagrams {
 
     fn pollable(&mut self) -> Result<Pollable<'_>, Error> {
         RecvEnd::pollable(&mut self.link)
+    }
+
+    fn back(&mut self) -> Option<&mut dyn SendEnd> {
+        Some(&mut self.link)
     }
 
     fn connections(&self) -> (u64, u64) {

@@ -13,7 +13,7 @@ use poste_sys::pipe;
 use rustix::event::PollFlags;
 use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::{Errno, IoSlice};
-use rustix::net::{RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
+use rustix::net::{RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketAddrAny};
 
 use super::Frame;
 use crate::limits::{DESCRIPTORS_MAX, GATHER_MAX};
@@ -139,6 +139,10 @@ impl Wire {
         let flags = RecvFlags::TRUNC | receive_flags(how);
         match beside {
             Some(beside) => ancillary::receive(self.descriptor(), room, beside, flags),
+            None if self.flow == Flow::Datagram => {
+                let (_, size, source) = rustix::net::recvfrom(&self.descriptor, room, flags)?;
+                Ok(Received { size, source, ..Received::default() })
+            }
             None => {
                 let (_, size) = rustix::net::recv(&self.descriptor, room, flags)?;
                 Ok(Received { size, ..Received::default() })
@@ -191,6 +195,21 @@ impl Wire {
             return self.write_bytes(gathered, how);
         }
         self.write_slices(&[IoSlice::new(head), IoSlice::new(body)], how)
+    }
+
+    /// Sends a datagram to an address.
+    ///
+    /// # Errors
+    /// As [`Wire::write`].
+    pub fn write_to(
+        &self,
+        to: &SocketAddrAny,
+        frame: &Frame<'_>,
+        how: Call,
+    ) -> Result<usize, Errno> {
+        let slices = [IoSlice::new(frame.head), IoSlice::new(frame.body)];
+        let mut nothing = SendAncillaryBuffer::default();
+        rustix::net::sendmsg_addr(&self.descriptor, to, &slices, &mut nothing, send_flags(how))
     }
 
     #[inline(always)]
