@@ -9,6 +9,7 @@ pub mod descriptor;
 pub mod hand_down;
 pub mod lock;
 pub mod mqueue;
+pub mod peer;
 pub mod pipe;
 pub mod sysctl;
 pub mod sysv;

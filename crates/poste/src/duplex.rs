@@ -9,7 +9,7 @@ use poste_sys::hand_down::identity;
 
 use crate::error::{Error, Kind};
 use crate::inheritance::{self, Role};
-use crate::mechanism::{inherited, local, pair, pipe};
+use crate::mechanism::{check, inherited, local, pair, pipe};
 use crate::message::Message;
 use crate::options::Options;
 use crate::outgoing::Outgoing;
@@ -47,7 +47,9 @@ pub fn pipe() -> Result<(Sender, Receiver), Error> {
 /// # Errors
 /// As [`pipe`]; `Limit` where the system allows no pipe so large.
 pub fn pipe_with(options: &Options) -> Result<(Sender, Receiver), Error> {
-    let (sending, receiving) = pipe::pair(options).map_err(|error| error.on("make", &"pipe:"))?;
+    let (sending, receiving) = check(&pipe::MECHANISM, options)
+        .and_then(|()| pipe::pair(options))
+        .map_err(|error| error.on("make", &"pipe:"))?;
     Ok((
         Sender::over(&pipe::MECHANISM, sending, options.clone()),
         Receiver::over(&pipe::MECHANISM, receiving, options.clone()),
@@ -77,7 +79,9 @@ pub fn pair() -> Result<(Duplex, Duplex), Error> {
 /// # Errors
 /// As [`pair`].
 pub fn pair_with(options: &Options) -> Result<(Duplex, Duplex), Error> {
-    let (one, two) = pair::pair(options).map_err(|error| error.on("make", &"pair:"))?;
+    let (one, two) = check(&pair::MECHANISM, options)
+        .and_then(|()| pair::pair(options))
+        .map_err(|error| error.on("make", &"pair:"))?;
     let side = |(sending, receiving)| Duplex {
         sender: Sender::over(&pair::MECHANISM, sending, options.clone()),
         receiver: Receiver::over(&pair::MECHANISM, receiving, options.clone()),
@@ -134,7 +138,9 @@ pub fn local() -> Result<(Sender, Receiver), Error> {
 /// # Errors
 /// As [`local`].
 pub fn local_with(options: &Options) -> Result<(Sender, Receiver), Error> {
-    let (sending, receiving) = local::pair(options)?;
+    let (sending, receiving) = check(&local::MECHANISM, options)
+        .and_then(|()| local::pair(options))
+        .map_err(|error| error.on("make", &"local:"))?;
     Ok((
         Sender::over(&local::MECHANISM, sending, options.clone()),
         Receiver::over(&local::MECHANISM, receiving, options.clone()),

@@ -391,6 +391,10 @@ impl Receiver {
             }
         }
         if self.options.is_raw() {
+            if arrival.descriptors_lost {
+                self.taken.arrival.descriptors.clear();
+                return Err(descriptors_lost());
+            }
             self.taken.place = Place::Piece(0..arrival.size);
             self.taken.way_back = Some(WayBack { call: None, piece_size: self.traits.piece_size });
             self.taken.priority = arrival.priority.unwrap_or(0);
@@ -410,17 +414,18 @@ impl Receiver {
             // An answer that nobody here waits for, or a peer that says more than we understand.
             return Ok(false);
         }
-        if arrival.descriptors.len() < usize::from(header.descriptors) {
-            return Err(Error::system(
-                Errno::MFILE,
-                "descriptors that came with a message were lost",
-            ));
+        let announced = usize::from(header.descriptors);
+        if arrival.descriptors.len() < announced {
+            let lost = arrival.descriptors_lost;
+            self.taken.arrival.descriptors.clear();
+            return Err(if lost {
+                descriptors_lost()
+            } else {
+                corrupt("it announces descriptors that did not come".to_owned())
+            });
         }
-        if let Some(more) = arrival.descriptors.len().checked_sub(usize::from(header.descriptors)) {
-            // What was not announced is closed.
-            let kept = arrival.descriptors.len() - more;
-            self.taken.arrival.descriptors.truncate(kept);
-        }
+        // What was not announced is closed.
+        self.taken.arrival.descriptors.truncate(announced);
         let arrival = &self.taken.arrival;
         let speaker = header
             .speaker
@@ -433,10 +438,12 @@ impl Receiver {
                     sender: speaker.sender,
                     priority: header.priority,
                 };
-                match self.joining.add(origin, speaker.sequence, part, body)? {
+                let set = std::mem::take(&mut self.taken.arrival.descriptors);
+                match self.joining.add(origin, speaker.sequence, part, body, set)? {
                     None => return Ok(false),
                     Some(whole) => {
-                        self.taken.joined = whole;
+                        self.taken.joined = whole.body;
+                        self.taken.arrival.descriptors = whole.descriptors;
                         self.taken.place = Place::Joined;
                     }
                 }
@@ -454,6 +461,11 @@ impl Receiver {
         self.taken.way_back = header.call.map(|call| WayBack { call: Some(call), piece_size });
         Ok(true)
     }
+}
+
+/// This process may open no more descriptors, so the kernel has closed those of a message.
+fn descriptors_lost() -> Error {
+    Error::system(Errno::MFILE, "descriptors that came with a message were lost")
 }
 
 fn corrupt(detail: String) -> Error {

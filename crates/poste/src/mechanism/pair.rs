@@ -76,6 +76,7 @@ pub(super) fn sender(socket: Arc<OwnedFd>, options: &Options) -> Result<OpenedSe
 /// The half that receives.
 pub(super) fn receiver(socket: Arc<OwnedFd>, options: &Options) -> Result<OpenedReceiver, Error> {
     let (traits, credentials) = (traits(&socket), peer(&*socket));
+    options.allowed.check(&credentials)?;
     let link = Link::new(socket, Flow::Stream, options).unix(options);
     let end = Box::new(link.with_credentials(credentials));
     Ok(Opened { end, traits, address: Address::new(MECHANISM.scheme, "")? })

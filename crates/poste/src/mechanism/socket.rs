@@ -31,11 +31,13 @@ use crate::wait::{Halt, Wait};
 
 /// Who connected, as the kernel noted it then; the descriptor may have been passed on since.
 pub(super) fn peer(socket: impl AsFd) -> Credentials {
-    match sockopt::socket_peercred(socket) {
-        Ok(who) if who.uid.as_raw() != u32::MAX => Credentials {
-            pid: u32::try_from(who.pid.as_raw_nonzero().get()).ok(),
-            uid: Some(who.uid.as_raw()),
-            gid: Some(who.gid.as_raw()),
+    match poste_sys::peer::credentials(socket.as_fd()) {
+        Ok((pid, uid, gid)) if uid != u32::MAX => Credentials {
+            // 0: its namespace is none that this process sees.
+            pid: u32::try_from(pid).ok().filter(|pid| *pid != 0),
+            uid: Some(uid),
+            gid: Some(gid),
+            process: poste_sys::peer::process(socket.as_fd()).ok(),
         },
         _ => Credentials::default(),
     }
@@ -319,6 +321,10 @@ pub(super) fn merging(
     address: Address,
     options: &Options,
 ) -> Result<OpenedReceiver, Error> {
+    if options.body_only {
+        // Connections have it from their listener; an older kernel closes what is not asked for.
+        let _ = poste_sys::ancillary::refuse_descriptors(listener.as_fd());
+    }
     listen(&listener, BACKLOG).map_err(|errno| Error::system(errno, ""))?;
     let traits = EndTraits { capacity: receive_buffer(&listener), ..connected(flow) };
     let end = Merge::new(listener, flow, options, bound)?;

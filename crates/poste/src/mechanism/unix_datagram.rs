@@ -4,6 +4,8 @@
 //! receiver goes, what it had not read is gone with it. Sources: unix(7),
 //! net.unix.max_dgram_qlen.
 
+use std::os::fd::AsFd;
+
 use rustix::net::sockopt::set_socket_passcred;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketType, bind};
 
@@ -67,6 +69,10 @@ fn open_receiver(opening: &Opening<'_>) -> Result<OpenedReceiver, Error> {
     if !opening.options.body_only || opening.options.allowed.is_restricted() {
         // Before the name is there: what was queued earlier would be nobody's.
         set_socket_passcred(&socket, true).map_err(|errno| Error::system(errno, ""))?;
+    }
+    if opening.options.body_only {
+        // An older kernel closes what is not asked for.
+        let _ = poste_sys::ancillary::refuse_descriptors(socket.as_fd());
     }
     let place = UnixPlace::of(opening.address)?;
     let bound = place.bind(&socket, opening)?;

@@ -72,6 +72,7 @@ pub(super) fn sender(
     let socket = place.connect(kind, options)?;
     let traits = EndTraits { capacity: send_buffer(&socket), ..traits };
     let credentials = peer(&socket);
+    options.allowed.check(&credentials)?;
     let link = Link::new(socket, flow, options).unix(options).with_credentials(credentials);
     Ok(Opened { end: Box::new(link), traits, address })
 }
@@ -93,9 +94,7 @@ pub(super) fn receiver(
     }
     let socket = place.connect(kind, options)?;
     let credentials = peer(&socket);
-    if !options.allowed.allows(&credentials) {
-        return Err(Error::new(Kind::Permission, "the sender there is another user or group"));
-    }
+    options.allowed.check(&credentials)?;
     let link = Link::new(socket, flow, options).unix(options).with_credentials(credentials);
     Ok(Opened { end: Box::new(link), traits, address })
 }
