@@ -12,6 +12,7 @@ use clap::error::{ContextKind, ErrorKind};
 use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 
 use crate::exit::{Code, Failure, Stop};
+use crate::verb::tour::PeerArgs;
 use crate::{duration, later};
 
 /// Pass messages over every mechanism of this machine.
@@ -40,6 +41,12 @@ pub(crate) enum Verb {
     /// Show what each mechanism can do
     #[command(after_help = CAPABILITIES_EXAMPLES)]
     Capabilities(Capabilities),
+    /// Prove what each mechanism can do, with real processes, and measure what it costs
+    #[command(after_help = TOUR_EXAMPLES)]
+    Tour(Tour),
+    /// One of the tour's own processes
+    #[command(hide = true)]
+    TourPeer(PeerArgs),
 }
 
 /// What `send` takes.
@@ -175,6 +182,20 @@ pub(crate) struct Capabilities {
     pub json: bool,
 }
 
+/// What `tour` takes.
+#[derive(Args, Debug)]
+pub(crate) struct Tour {
+    /// Visit these mechanisms only, as in mq,sysv
+    #[arg(long, value_name = "SCHEME", num_args = 1.., value_delimiter = ',')]
+    pub only: Vec<String>,
+    /// One JSON object per mechanism
+    #[arg(long)]
+    pub json: bool,
+    /// The tour's own directory: it starts itself again with this
+    #[arg(long, hide = true, value_name = "DIRECTORY")]
+    pub inside: Option<PathBuf>,
+}
+
 /// How a message is printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Format {
@@ -196,7 +217,7 @@ const ROOT_EXAMPLES: &str = "\
 Examples:
   poste send --create mq:/hello 'good day' && poste recv --remove mq:/hello
   poste recv unix:./inbox & poste send --timeout 5s unix:./inbox hello; wait
-  poste capabilities
+  poste tour
 
 Exit codes: 0 done, 1 failed, 2 usage, 69 nobody at the other end, 75 full,
 124 timed out, 130 interrupted";
@@ -226,6 +247,12 @@ const CAPABILITIES_EXAMPLES: &str = "\
 Examples:
   poste capabilities
   poste capabilities --json";
+
+const TOUR_EXAMPLES: &str = "\
+Examples:
+  poste tour
+  poste tour --only unix,tcp
+  poste tour --json --only mq | cut -c 1-80";
 
 /// Reads the command line.
 pub(crate) fn parse() -> Result<Verb, Stop> {

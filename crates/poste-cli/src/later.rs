@@ -22,7 +22,6 @@ const VERBS: &[&str] = &[
     "reply",
     "semaphore",
     "top",
-    "tour",
 ];
 
 /// Options to come.

@@ -15,6 +15,11 @@ use crate::exit::{self, Code, Failure, Stop};
 /// What is to be taken away when a signal ends the program.
 static LEFT: Mutex<Vec<Address>> = Mutex::new(Vec::new());
 
+/// What else is to be done then.
+static ACTIONS: Mutex<Vec<Action>> = Mutex::new(Vec::new());
+
+type Action = Box<dyn FnOnce() + Send>;
+
 /// Starts the thread that waits for signals.
 pub(crate) fn watch() -> Result<(), Stop> {
     let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP]).map_err(|error| {
@@ -38,12 +43,19 @@ pub(crate) fn forget_all() {
     LEFT.lock().unwrap_or_else(PoisonError::into_inner).clear();
 }
 
+/// When a signal ends the program this is done first; what was added last comes first.
+pub(crate) fn at_end(action: impl FnOnce() + Send + 'static) {
+    ACTIONS.lock().unwrap_or_else(PoisonError::into_inner).push(Box::new(action));
+}
+
 fn end(signal: i32) -> ! {
     let left = std::mem::take(&mut *LEFT.lock().unwrap_or_else(PoisonError::into_inner));
     for address in &left {
         // It may be gone already; nothing could be done about another reason here.
         let _ = poste::remove(address.to_string());
     }
+    let actions = std::mem::take(&mut *ACTIONS.lock().unwrap_or_else(PoisonError::into_inner));
+    actions.into_iter().rev().for_each(|action| action());
     let name = signal_hook::low_level::signal_name(signal).unwrap_or("a signal");
     if signal != SIGINT {
         exit::say(&format!("ended by {name}"), "start it again when it is wanted");

@@ -13,6 +13,8 @@ pub mod peer;
 pub mod pipe;
 pub mod sysctl;
 pub mod sysv;
+#[doc(hidden)]
+pub mod testing;
 
 /// The last error of the calling thread, as rustix says it.
 fn last_errno() -> rustix::io::Errno {

@@ -9,8 +9,9 @@
 //! compared with poll and call. The plain program calls libc's own functions, through std, as a
 //! program without poste would: on this class of machine the first return after a system call costs
 //! more than everything that poste does, and code with the call inlined into the loop never pays it.
-//! Each figure is the median over rounds of
-//! 1,000 round trips; the ratio is the median of the ratios of neighbouring rounds.
+//! Each figure is the median over rounds of 1,000 round trips; the ratio is the median of the ratios
+//! of neighbouring rounds. Beside a deadline stands what polling itself costs: the figure divided by
+//! that of the blocking call, where both are measured.
 
 use std::error::Error;
 use std::fs::File;
@@ -76,11 +77,15 @@ fn main() -> Outcome<()> {
         }
     }
     println!("round trip of {SIZE} bytes, both processes on processor 0, µs");
-    println!("{:<14} {:<10} {:>8} {:>8} {:>7}", "mechanism", "waiting", "plain", "poste", "ratio");
+    println!(
+        "{:<14} {:<10} {:>8} {:>8} {:>7}   deadline / blocking",
+        "mechanism", "waiting", "plain", "poste", "ratio"
+    );
     for scheme in SCHEMES {
         if !arguments.is_empty() && !arguments.iter().any(|wanted| wanted == scheme) {
             continue;
         }
+        let mut blocking = None;
         for waiting in ["blocking", "deadline"] {
             let listens = matches!(kind(scheme), "unix" | "seqpacket" | "tcp");
             let can = match waiting {
@@ -88,15 +93,39 @@ fn main() -> Outcome<()> {
                 _ => scheme != "sysv",
             };
             if can {
-                compare(scheme, waiting)?;
+                let row = compare(scheme, waiting)?;
+                println!("{}", row.print(scheme, waiting, blocking.as_ref()));
+                blocking = Some(row);
             }
         }
     }
     Ok(())
 }
 
-/// Runs both in turns and prints the row.
-fn compare(scheme: &str, waiting: &str) -> Outcome<()> {
+/// What one way of waiting costs: two times in µs, and the ratio.
+struct Row {
+    plain: f64,
+    poste: f64,
+    ratio: f64,
+}
+
+impl Row {
+    /// With the row of the blocking call, where there is one, to tell what polling costs.
+    fn print(&self, scheme: &str, waiting: &str, blocking: Option<&Row>) -> String {
+        let Row { plain, poste, ratio } = self;
+        let row = format!("{scheme:<14} {waiting:<10} {plain:>8.2} {poste:>8.2} {ratio:>7.3}");
+        match blocking {
+            None => row,
+            Some(blocking) => {
+                let (plain, poste) = (plain / blocking.plain, poste / blocking.poste);
+                format!("{row}   plain {plain:.3}, poste {poste:.3}")
+            }
+        }
+    }
+}
+
+/// Runs both in turns.
+fn compare(scheme: &str, waiting: &str) -> Outcome<Row> {
     let (mut plain, mut plain_child) = Plain::with_child(kind(scheme), waiting)?;
     let (mut poste, mut poste_child) = Poste::with_child(scheme, waiting)?;
     pin(0)?;
@@ -111,12 +140,6 @@ fn compare(scheme: &str, waiting: &str) -> Outcome<()> {
             ratios.push(second / first);
         }
     }
-    println!(
-        "{scheme:<14} {waiting:<10} {:>8.2} {:>8.2} {:>7.3}",
-        median(&mut plains),
-        median(&mut postes),
-        median(&mut ratios)
-    );
     for child in [&mut plain_child, &mut poste_child] {
         child.kill()?;
         child.wait()?;
@@ -129,7 +152,8 @@ fn compare(scheme: &str, waiting: &str) -> Outcome<()> {
     for queue in GONE.lock().map_err(|_| "poisoned")?.drain(..) {
         sysv::remove(queue)?;
     }
-    Ok(())
+    let [plain, poste, ratio] = [&mut plains, &mut postes, &mut ratios].map(|v| median(v));
+    Ok(Row { plain, poste, ratio })
 }
 
 fn median(values: &mut [f64]) -> f64 {

@@ -8,6 +8,7 @@ mod create;
 mod recv;
 mod remove;
 mod send;
+pub(crate) mod tour;
 
 /// Does what was asked for.
 pub(crate) fn run(verb: Verb) -> Result<(), Stop> {
@@ -17,5 +18,7 @@ pub(crate) fn run(verb: Verb) -> Result<(), Stop> {
         Verb::Create(args) => create::run(&args),
         Verb::Remove(args) => remove::run(&args),
         Verb::Capabilities(args) => capabilities::run(&args),
+        Verb::Tour(args) => tour::run(&args),
+        Verb::TourPeer(args) => tour::be_peer(&args),
     }
 }

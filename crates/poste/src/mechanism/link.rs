@@ -18,7 +18,7 @@ use super::{Arrival, Frame, Pollable, RecvEnd, SendEnd};
 use crate::capabilities::Peers;
 use crate::credentials::{Allowed, Credentials};
 use crate::error::{Error, Kind};
-use crate::limits::{PACKETS_AT_ONCE, PIECE_MAX, RAW_PACKET_MAX};
+use crate::limits::{PACKETS_AT_ONCE, PIECE_MAX, RAW_PACKET_MAX, READ_MAX};
 use crate::options::{Framing, Options};
 use crate::wait::{Halt, Wait};
 
@@ -263,6 +263,9 @@ impl Link {
                         self.sets.push_claimed(inbox.sets(), taken.descriptors, is_cut);
                     }
                     size += count.max(1);
+                    if size >= READ_MAX {
+                        break;
+                    }
                 }
                 Err(halt) if index == 0 => return Err(halt),
                 // What is wrong with the connection is met again when it matters.

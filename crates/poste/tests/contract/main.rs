@@ -13,7 +13,6 @@ mod clauses;
 mod fixture;
 mod leftovers;
 mod letters;
-mod storm;
 mod worker;
 
 use std::process::ExitCode;

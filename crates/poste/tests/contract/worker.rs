@@ -13,9 +13,9 @@ use std::time::{Duration, Instant};
 use poste::{Identity, Level, Options, Receiver, Sender};
 use rustix::process::Signal;
 
+use crate::clauses;
 use crate::fixture::Channel;
 use crate::letters::{Checker, Letters};
-use crate::{clauses, storm};
 
 const ROLE: &str = "POSTE_CONTRACT_ROLE";
 const ADDRESS: &str = "POSTE_CONTRACT_ADDRESS";
@@ -80,7 +80,7 @@ pub(crate) fn run() -> ExitCode {
     }
     let job = Job::parse(&std::env::var(JOB).expect("a job"));
     if job.storm {
-        storm::begin(Duration::from_millis(1));
+        poste_sys::testing::begin_signal_storm(Duration::from_millis(1));
     }
     // The kill clause finds this call in a trace: what comes before is no business of poste's.
     let _ = rustix::process::getppid();
