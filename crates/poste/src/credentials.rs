@@ -64,11 +64,17 @@ pub(crate) struct Allowed {
     pub(crate) user: Option<u32>,
     /// Processes of this group only.
     pub(crate) group: Option<u32>,
+    /// Unless one of those is named: this process's own user, and root.
+    pub(crate) own_user: bool,
 }
 
 impl Allowed {
     /// Whether somebody with these credentials may send. Who isn't known may not, if it matters.
     pub(crate) fn allows(&self, who: &Credentials) -> bool {
+        if self.own_user && self.user.is_none() && self.group.is_none() {
+            let own = rustix::process::geteuid().as_raw();
+            return who.uid.is_some_and(|uid| uid == own || uid == 0);
+        }
         self.user.is_none_or(|uid| who.uid == Some(uid))
             && self.group.is_none_or(|gid| who.gid == Some(gid))
     }
@@ -89,6 +95,6 @@ impl Allowed {
 
     /// Whether it matters who sends.
     pub(crate) fn is_restricted(&self) -> bool {
-        self.user.is_some() || self.group.is_some()
+        self.user.is_some() || self.group.is_some() || self.own_user
     }
 }

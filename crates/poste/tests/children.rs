@@ -292,15 +292,19 @@ fn from_outside() -> &'static [String] {
 }
 
 #[test]
-fn the_examples_of_parents_and_children_run() {
+fn the_examples_run() {
     let folder = std::env::current_exe().unwrap();
     let folder = folder.parent().and_then(|deps| deps.parent()).unwrap().join("examples");
-    let expected = [("parent_child", "job 1\n"), ("worker_pool", "worker 3: 4² = 16\n")];
+    let expected = [
+        ("parent_child", "job 1\n"),
+        ("worker_pool", "worker 3: 4² = 16\n"),
+        ("request_reply", "144\n"),
+    ];
     for (name, line) in expected {
         let path = folder.join(name);
         if !path.is_file() {
             let reason = format!("{} is built by cargo test without --test", path.display());
-            skip("the_examples_of_parents_and_children_run", &reason);
+            skip("the_examples_run", &reason);
             return;
         }
         let output = Command::new(path).stdin(Stdio::null()).output().unwrap();
@@ -308,7 +312,8 @@ fn the_examples_of_parents_and_children_run() {
         assert!(output.status.success() && text.contains(line), "{name}: {text}");
     }
     let address = format!("mq:/poste-hello-{}", std::process::id());
-    let hello = |verb| Command::new(folder.join("hello")).args([verb, &address]).output().unwrap();
+    let hello =
+        |verb: &str| Command::new(folder.join("hello")).args([verb, &address]).output().unwrap();
     assert!(hello("send").status.success());
     assert_eq!(hello("recv").stdout, b"hello\n");
     poste::remove(&address).unwrap();

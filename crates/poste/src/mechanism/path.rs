@@ -3,10 +3,13 @@
 //! Sources: rename(2) (RENAME_NOREPLACE), chmod(2), unlink(2).
 
 use std::ffi::OsStr;
+use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{CWD, FileType, Mode, RenameFlags, Stat};
+use rustix::fs::{
+    AtFlags, CWD, FileType, Mode, OFlags, RenameFlags, Stat, StatxFlags, makedev, statx,
+};
 use rustix::io::Errno;
 
 use crate::address::Address;
@@ -66,9 +69,19 @@ fn beside(path: &Path) -> PathBuf {
     path.parent().map_or_else(|| PathBuf::from(&name), |directory| directory.join(&name))
 }
 
-/// What stands at a path, named for as long as it is there.
-pub(crate) fn object(stat: &Stat) -> Object {
-    Object { device: stat.st_dev, inode: stat.st_ino }
+/// What stands at a path, no link followed: its type, and what names it for ever. The number of an
+/// object that is gone is used again; with the time it was made it isn't the same.
+pub(crate) fn look(path: &Path) -> Result<(FileType, Object), Errno> {
+    let wanted = StatxFlags::BASIC_STATS | StatxFlags::BTIME;
+    let found = statx(CWD, path, AtFlags::SYMLINK_NOFOLLOW, wanted)?;
+    let born =
+        i128::from(found.stx_btime.tv_sec) * 1_000_000_000 + i128::from(found.stx_btime.tv_nsec);
+    let object = Object {
+        device: makedev(found.stx_dev_major, found.stx_dev_minor),
+        inode: found.stx_ino,
+        born: if found.stx_mask & StatxFlags::BTIME.bits() == 0 { 0 } else { born },
+    };
+    Ok((FileType::from_raw_mode(found.stx_mode.into()), object))
 }
 
 /// The key of a path's claim: the same for every way to write the path.
@@ -95,8 +108,8 @@ pub(crate) fn take_away(path: &Path, proved: Object) -> Result<(), Error> {
         Err(Errno::NOENT) => return Ok(()),
         Err(errno) => return Err(system(errno)),
     }
-    let moved = rustix::fs::lstat(&aside).map_err(system)?;
-    if object(&moved) == proved {
+    let (_, moved) = look(&aside).map_err(system)?;
+    if moved == proved {
         return rustix::fs::unlink(&aside).map_err(system);
     }
     // Somebody was faster: it goes back where it was.
@@ -112,6 +125,50 @@ pub(crate) fn remove(path: &Path, file_type: FileType, what: &str) -> Result<(),
     let stat = rustix::fs::lstat(path).map_err(|errno| missing(errno, what))?;
     expect(&stat, file_type, what)?;
     rustix::fs::unlink(path).map_err(|errno| Error::system(errno, ""))
+}
+
+/// Refuses what another user has planted in a directory where others may write: a link that leads
+/// elsewhere, and, where an object of this user's is to be made, an object of theirs. The rules are
+/// those of proc(5), `fs.protected_symlinks` and `fs.protected_fifos`, which a machine may lack.
+///
+/// # Errors
+/// `Permission`, and what the system said.
+pub(crate) fn refuse_planted(path: &Path, is_to_be_made: bool) -> Result<(), Error> {
+    let system = |errno: Errno| Error::system(errno, "");
+    let Ok(stat) = rustix::fs::lstat(path) else { return Ok(()) };
+    let is_link = FileType::from_raw_mode(stat.st_mode) == FileType::Symlink;
+    let myself = rustix::process::geteuid().as_raw();
+    if (!is_link && !is_to_be_made) || stat.st_uid == myself {
+        return Ok(());
+    }
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    let directory = rustix::fs::stat(directory.unwrap_or(Path::new("."))).map_err(system)?;
+    if directory.st_mode & 0o022 == 0 || directory.st_uid == stat.st_uid {
+        return Ok(());
+    }
+    let what = if is_link { "a link" } else { "an object" };
+    let detail = format!("it is {what} of user {}, where others may write", stat.st_uid);
+    Err(Error::new(Kind::Permission, detail).with_hint(
+        "choose a directory of your own; or, if it is to be trusted, open it where it is, without \
+         create",
+    ))
+}
+
+/// Sets the mode of an object that was just made, and of nothing that took its place.
+///
+/// # Errors
+/// `NameInUse` where something else is there; what the system said.
+pub(crate) fn set_mode(path: &Path, made: Object, mode: Mode) -> Result<(), Error> {
+    let system = |errno: Errno| Error::system(errno, "");
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let opened = rustix::fs::openat(CWD, path, flags, Mode::empty()).map_err(system)?;
+    let same = PathBuf::from(format!("/proc/self/fd/{}", opened.as_raw_fd()));
+    let stat = rustix::fs::fstat(&opened).map_err(system)?;
+    if (stat.st_dev, stat.st_ino) != (made.device, made.inode) {
+        let detail = "another program has just taken the name";
+        return Err(Error::new(Kind::NameInUse { owner: None }, detail));
+    }
+    rustix::fs::chmod(&same, mode).map_err(system)
 }
 
 /// Refuses an object of another type.

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use rustix::event::PollFlags;
-use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags};
+use rustix::fs::{CWD, FileType, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, connect, listen, socket_with,
@@ -145,9 +145,8 @@ impl Bound {
     /// what the living have is refused.
     fn claim(path: &Path, address: &Address) -> Result<Claim, Error> {
         let claim = Claim::take(&path::key(path)?, &address.bare().to_string())?;
-        let Ok(stat) = rustix::fs::lstat(path) else { return Ok(claim) };
-        let object = path::object(&stat);
-        if FileType::from_raw_mode(stat.st_mode) != FileType::Socket {
+        let Ok((file_type, object)) = path::look(path) else { return Ok(claim) };
+        if file_type != FileType::Socket {
             return Err(Error::new(Kind::NameInUse { owner: None }, "something else is there")
                 .with_hint("choose another path; poste never replaces what it didn't make"));
         }
@@ -162,8 +161,7 @@ impl Bound {
 
     /// Notes what was made under the name.
     fn note(path: &Path, mut claim: Claim) -> Result<Bound, Error> {
-        let stat = rustix::fs::lstat(path).map_err(|errno| Error::system(errno, ""))?;
-        let object = path::object(&stat);
+        let (_, object) = path::look(path).map_err(|errno| Error::system(errno, ""))?;
         claim.note(object)?;
         // A relative path must still be found after the working directory has changed.
         let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
@@ -176,7 +174,7 @@ impl Drop for Bound {
         // Only what is still ours: somebody may have removed it and made another, and a forked
         // child has nothing to take away.
         let is_ours = self.claim.is_mine()
-            && rustix::fs::lstat(&self.path).is_ok_and(|stat| path::object(&stat) == self.object);
+            && path::look(&self.path).is_ok_and(|(_, object)| object == self.object);
         if is_ours {
             let _ = rustix::fs::unlink(&self.path);
         }
@@ -212,6 +210,14 @@ impl<'a> UnixPlace<'a> {
             [b'@', name @ ..] => Ok(UnixPlace::Abstract(name)),
             _ => Ok(UnixPlace::Path(path::of(address)?)),
         }
+    }
+
+    /// These options with who may be at the other end: an abstract name has no mode, and anybody may
+    /// have taken it first, so it is this user unless someone else is asked for.
+    pub(super) fn guarded(&self, options: &Options) -> Options {
+        let mut options = options.clone();
+        options.allowed.own_user = matches!(self, UnixPlace::Abstract(_));
+        options
     }
 
     /// The kernel's form of it. A path that is too long for it goes through its directory's
@@ -261,8 +267,7 @@ impl<'a> UnixPlace<'a> {
         bind(socket, &name).map_err(in_use)?;
         let bound = Bound::note(path, claim)?;
         // What the umask took away is given back: never wider than asked for, and now not narrower.
-        rustix::fs::chmodat(CWD, *path, mode, AtFlags::empty())
-            .map_err(|errno| Error::system(errno, ""))?;
+        path::set_mode(path, bound.object, mode)?;
         Ok(Some(bound))
     }
 

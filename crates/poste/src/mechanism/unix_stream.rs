@@ -61,8 +61,9 @@ pub(super) fn sender(
     flow: Flow,
     traits: EndTraits,
 ) -> Result<OpenedSender, Error> {
-    let (address, options) = (opening.address.clone(), opening.options);
+    let address = opening.address.clone();
     let place = UnixPlace::of(&address)?;
+    let options = &place.guarded(opening.options);
     if listens(opening, Role::Connect) {
         let listener = new(AddressFamily::UNIX, kind)?;
         set_buffers(&listener, options)?;
@@ -84,8 +85,9 @@ pub(super) fn receiver(
     flow: Flow,
     traits: EndTraits,
 ) -> Result<OpenedReceiver, Error> {
-    let (address, options) = (opening.address.clone(), opening.options);
+    let address = opening.address.clone();
     let place = UnixPlace::of(&address)?;
+    let options = &place.guarded(opening.options);
     if listens(opening, Role::Listen) {
         let listener = new(AddressFamily::UNIX, kind)?;
         set_buffers(&listener, options)?;

@@ -39,8 +39,10 @@ const CLAIM_MAX: usize = 64 << 10;
 pub(crate) struct Object {
     /// The file system.
     pub(crate) device: u64,
-    /// Its number there.
+    /// Its number there, which another object may have later.
     pub(crate) inode: u64,
+    /// When it was made, in nanoseconds; 0 where the file system doesn't say.
+    pub(crate) born: i128,
 }
 
 /// What a claim says.
@@ -274,7 +276,8 @@ impl Record {
     fn to_text(&self) -> String {
         let mut text = format!("poste 1\nowner {}\naddress {}\n", self.owner, self.address);
         if let Some(object) = self.object {
-            let _ = writeln!(text, "object {} {}", object.device, object.inode);
+            let Object { device, inode, born } = object;
+            let _ = writeln!(text, "object {device} {inode} {born}");
         }
         // The last line says that it is whole.
         text.push_str("end\n");
@@ -292,9 +295,12 @@ impl Record {
                 Some(("owner", value)) => owner = Some(Owner::parse(value)?),
                 Some(("address", value)) => address = Some(value.to_owned()),
                 Some(("object", value)) => {
-                    let (device, inode) = value.split_once(' ')?;
-                    object =
-                        Some(Object { device: device.parse().ok()?, inode: inode.parse().ok()? });
+                    let mut numbers = value.split(' ');
+                    object = Some(Object {
+                        device: numbers.next()?.parse().ok()?,
+                        inode: numbers.next()?.parse().ok()?,
+                        born: numbers.next()?.parse().ok()?,
+                    });
                 }
                 _ => {}
             }
@@ -330,7 +336,7 @@ mod tests {
         let record = Record {
             owner: Owner::myself(),
             address: "unix:/a b".to_owned(),
-            object: Some(Object { device: 1, inode: 2 }),
+            object: Some(Object { device: 1, inode: 2, born: 3 }),
         };
         let text = record.to_text();
         assert_eq!(Record::parse(&text), Some(record));
