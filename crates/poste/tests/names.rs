@@ -631,25 +631,28 @@ fn nobody_else_may_come_in_at_any_moment() {
     helper.must("umask 0");
     for scheme in ["unix", "seqpacket", "dgram", "fifo"] {
         let path = folder.join(scheme);
-        let done = AtomicBool::new(false);
-        let seen = std::thread::scope(|scope| {
-            let watcher = scope.spawn(|| {
-                let mut seen = 0;
+        let (done, seen) = (AtomicBool::new(false), AtomicU32::new(0));
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
                 while !done.load(Ordering::Relaxed) {
                     if let Ok(stat) = fs::symlink_metadata(&path) {
                         assert_eq!(stat.mode() & 0o7777, 0o600, "{scheme}");
-                        seen += 1;
+                        seen.fetch_add(1, Ordering::Relaxed);
                     }
                 }
-                seen
             });
             let order = if scheme == "fifo" { "make-again" } else { "again" };
-            let answer = helper.ask(&format!("{order} {scheme}:{}", path.display()));
+            // A busy machine may not let the watcher see any of the first ones.
+            for _ in 0..100 {
+                let answer = helper.ask(&format!("{order} {scheme}:{}", path.display()));
+                assert!(answer.starts_with("ok"), "{answer}");
+                if seen.load(Ordering::Relaxed) >= 20 {
+                    break;
+                }
+            }
             done.store(true, Ordering::Relaxed);
-            assert!(answer.starts_with("ok"), "{answer}");
-            watcher.join().unwrap()
         });
-        assert!(seen > 0, "{scheme} was seen");
+        assert!(seen.into_inner() > 0, "{scheme} was seen");
     }
     // What was asked for is what there is, whatever the umask takes away.
     helper.must("umask 077");

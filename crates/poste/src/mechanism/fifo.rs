@@ -313,7 +313,7 @@ enum Place {
     /// Raw: whoever reads, reads.
     Anyone,
     /// The one receiver, while it has this claim.
-    Alone { _claim: Claim },
+    Alone { _claim: Box<Claim> },
     /// One of several. Each keeps a shared lock on the FIFO, so that nobody claims it alone, and
     /// takes a second one for its turn; for that it is open for writing too, so they see no end.
     InTurn(OwnedFd),
@@ -337,7 +337,7 @@ impl Place {
         let claim = Claim::take(&key, &opening.address.bare().to_string())?;
         // Nobody shares it; the lock itself isn't needed any longer.
         drop(locked(path, OFlags::RDONLY, FlockOperation::NonBlockingLockExclusive)?);
-        Ok(Place::Alone { _claim: claim })
+        Ok(Place::Alone { _claim: Box::new(claim) })
     }
 }
 
