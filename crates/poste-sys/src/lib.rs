@@ -5,12 +5,15 @@
 //! owned, buffers are slices, and nothing that a peer writes is trusted.
 
 pub mod ancillary;
+pub mod child;
 pub mod descriptor;
 pub mod hand_down;
 pub mod lock;
 pub mod mqueue;
 pub mod peer;
 pub mod pipe;
+pub mod segment;
+pub mod semaphore;
 pub mod sysctl;
 pub mod sysv;
 #[doc(hidden)]

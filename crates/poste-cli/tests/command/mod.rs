@@ -21,7 +21,7 @@ impl Scratch {
     pub fn poste(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new("timeout");
         command.args(["20", env!("CARGO_BIN_EXE_poste")]).args(arguments);
-        command.current_dir(self.0.path()).stdin(Stdio::null());
+        command.current_dir(self.0.path()).env("POSTE_DIR", self.path("run")).stdin(Stdio::null());
         command
     }
 
@@ -50,7 +50,8 @@ impl Scratch {
     /// The same, as a direct child, so that signals reach it.
     pub fn start_bare(&self, arguments: &[&str]) -> Child {
         let mut command = Command::new(env!("CARGO_BIN_EXE_poste"));
-        command.args(arguments).current_dir(self.0.path()).stdin(Stdio::null());
+        command.args(arguments).current_dir(self.0.path()).env("POSTE_DIR", self.path("run"));
+        command.stdin(Stdio::null());
         command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
     }
 

@@ -19,10 +19,11 @@ use super::merge::Merge;
 use super::pipe::{OpenedReceiver, OpenedSender};
 use super::socket::peer;
 use super::wire::Flow;
-use super::{EndTraits, Mechanism, Opened, Opening, pair, pipe};
+use super::{EndTraits, Mechanism, Opened, Opening, no_objects, pair, pipe};
 use crate::address::Address;
 use crate::capabilities::{Capabilities, Unit};
 use crate::error::{Error, Kind};
+use crate::object::Listing;
 use crate::options::Options;
 
 /// Inherited descriptor.
@@ -36,6 +37,9 @@ pub static MECHANISM: Mechanism = Mechanism {
     open_sender,
     open_receiver,
     remove: |_| Err(not_ours()),
+    list: |_| Listing::none(),
+    place: no_objects,
+    limits: &["RLIMIT_NOFILE"],
 };
 
 fn not_ours() -> Error {

@@ -137,6 +137,7 @@ pub(super) fn finish_connecting(socket: &OwnedFd, options: &Options) -> Result<(
 pub struct Bound {
     path: PathBuf,
     object: Object,
+    born: i128,
     claim: Claim,
 }
 
@@ -144,28 +145,35 @@ impl Bound {
     /// Claims a path and makes sure that nothing is there: what the dead have left is taken away,
     /// what the living have is refused.
     fn claim(path: &Path, address: &Address) -> Result<Claim, Error> {
-        let claim = Claim::take(&path::key(path)?, &address.bare().to_string())?;
-        let Ok((file_type, object)) = path::look(path) else { return Ok(claim) };
-        if file_type != FileType::Socket {
+        let address = path::absolute_address(address, path)?;
+        let mut claim = Claim::take(&path::key(path)?, &address.to_string())?;
+        if let (Some(aside), Some(object)) = (claim.left_aside(), claim.left()) {
+            path::finish_aside(aside, path, object)?;
+        }
+        let Ok(stat) = rustix::fs::lstat(path) else { return Ok(claim) };
+        let object = path::object(&stat);
+        if FileType::from_raw_mode(stat.st_mode) != FileType::Socket {
             return Err(Error::new(Kind::NameInUse { owner: None }, "something else is there")
                 .with_hint("choose another path; poste never replaces what it didn't make"));
         }
-        if claim.left() != Some(object) && may_be_served(path, object) {
+        let is_left = claim.left() == Some(object) && claim.born() == path::born(path);
+        if !is_left && may_be_served(path, object) {
             let detail = "another program's socket is there";
             return Err(Error::new(Kind::NameInUse { owner: None }, detail)
                 .with_hint("choose another path, or end the program that listens there"));
         }
-        path::take_away(path, object)?;
+        path::take_away(path, object, |aside| claim.note_aside(object, aside))?;
         Ok(claim)
     }
 
     /// Notes what was made under the name.
     fn note(path: &Path, mut claim: Claim) -> Result<Bound, Error> {
-        let (_, object) = path::look(path).map_err(|errno| Error::system(errno, ""))?;
-        claim.note(object)?;
+        let stat = rustix::fs::lstat(path).map_err(|errno| Error::system(errno, ""))?;
+        let (object, born) = (path::object(&stat), path::born(path));
+        claim.note(object, born)?;
         // A relative path must still be found after the working directory has changed.
         let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-        Ok(Bound { path, object, claim })
+        Ok(Bound { path, object, born, claim })
     }
 }
 
@@ -174,7 +182,8 @@ impl Drop for Bound {
         // Only what is still ours: somebody may have removed it and made another, and a forked
         // child has nothing to take away.
         let is_ours = self.claim.is_mine()
-            && path::look(&self.path).is_ok_and(|(_, object)| object == self.object);
+            && rustix::fs::lstat(&self.path).is_ok_and(|stat| path::object(&stat) == self.object)
+            && path::born(&self.path) == self.born;
         if is_ours {
             let _ = rustix::fs::unlink(&self.path);
         }
@@ -184,8 +193,8 @@ impl Drop for Bound {
 /// Whether anybody may be behind a socket that no claim of ours proves dead: the kernel must show
 /// nobody, and, since it shows only its own network namespace, a connection must be refused.
 fn may_be_served(path: &Path, object: Object) -> bool {
-    let nobody_bound = unix_diag::bound()
-        .is_ok_and(|sockets| sockets.iter().all(|socket| socket.inode != object.inode));
+    let nobody_bound = unix_diag::sockets()
+        .is_ok_and(|sockets| sockets.iter().all(|socket| socket.inode != Some(object.inode)));
     if !nobody_bound {
         return true;
     }
