@@ -7,8 +7,10 @@
 pub mod ancillary;
 pub mod child;
 pub mod descriptor;
+pub mod hand_down;
 pub mod lock;
 pub mod mqueue;
+pub mod peer;
 pub mod pipe;
 pub mod segment;
 pub mod semaphore;

@@ -1,6 +1,6 @@
 //! What only tests need, and what needs `unsafe`: not part of what this crate promises.
 //!
-//! Sources: setitimer(2), sigaction(2), signal(7).
+//! Sources: setitimer(2), sigaction(2), signal(7), fork(2).
 
 use std::time::Duration;
 
@@ -26,4 +26,26 @@ pub fn begin_signal_storm(every: Duration) {
     // SAFETY: the timer is whole and outlives the call.
     let set = unsafe { libc::setitimer(libc::ITIMER_REAL, &raw const timer, std::ptr::null_mut()) };
     assert_eq!((handled, set), (0, 0), "the storm begins");
+}
+
+/// Forks a child without exec: it keeps every descriptor and lock that it inherits and does nothing,
+/// for so long at most. Returns its number.
+///
+/// # Panics
+/// Where the system refuses.
+#[must_use]
+pub fn fork_and_sleep(time: Duration) -> u32 {
+    let seconds = libc::c_uint::try_from(time.as_secs()).unwrap_or(libc::c_uint::MAX);
+    // SAFETY: the child makes only calls that are safe after a fork of one thread (signal-safety(7))
+    // and never returns.
+    match unsafe { libc::fork() } {
+        0 => {
+            // SAFETY: sleep and _exit take any number and touch no memory.
+            unsafe {
+                libc::sleep(seconds);
+                libc::_exit(0)
+            }
+        }
+        pid => u32::try_from(pid).expect("a child is forked"),
+    }
 }

@@ -67,9 +67,9 @@ impl Answers {
             None => body.to_vec(),
             Some(part) => {
                 let origin = Origin { source: 0, sender: 0, priority: 0 };
-                match self.joining.add(origin, self.call, part, body)? {
+                match self.joining.add(origin, self.call, part, body, Vec::new())? {
                     None => return Ok(None),
-                    Some(whole) => whole,
+                    Some(whole) => whole.body,
                 }
             }
         };

@@ -1,9 +1,15 @@
 //! Two ways in one: the forms of a sender and a receiver on one object.
 
+use std::io;
+use std::os::fd::OwnedFd;
+use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
-use crate::error::Error;
-use crate::mechanism::{local, pair, pipe};
+use poste_sys::hand_down::identity;
+
+use crate::error::{Error, Kind};
+use crate::inheritance::{self, Role};
+use crate::mechanism::{check, inherited, local, pair, pipe};
 use crate::message::Message;
 use crate::options::Options;
 use crate::outgoing::Outgoing;
@@ -41,7 +47,9 @@ pub fn pipe() -> Result<(Sender, Receiver), Error> {
 /// # Errors
 /// As [`pipe`]; `Limit` where the system allows no pipe so large.
 pub fn pipe_with(options: &Options) -> Result<(Sender, Receiver), Error> {
-    let (sending, receiving) = pipe::pair(options).map_err(|error| error.on("make", &"pipe:"))?;
+    let (sending, receiving) = check(&pipe::MECHANISM, options)
+        .and_then(|()| pipe::pair(options))
+        .map_err(|error| error.on("make", &"pipe:"))?;
     Ok((
         Sender::over(&pipe::MECHANISM, sending, options.clone()),
         Receiver::over(&pipe::MECHANISM, receiving, options.clone()),
@@ -71,7 +79,9 @@ pub fn pair() -> Result<(Duplex, Duplex), Error> {
 /// # Errors
 /// As [`pair`].
 pub fn pair_with(options: &Options) -> Result<(Duplex, Duplex), Error> {
-    let (one, two) = pair::pair(options).map_err(|error| error.on("make", &"pair:"))?;
+    let (one, two) = check(&pair::MECHANISM, options)
+        .and_then(|()| pair::pair(options))
+        .map_err(|error| error.on("make", &"pair:"))?;
     let side = |(sending, receiving)| Duplex {
         sender: Sender::over(&pair::MECHANISM, sending, options.clone()),
         receiver: Receiver::over(&pair::MECHANISM, receiving, options.clone()),
@@ -128,7 +138,9 @@ pub fn local() -> Result<(Sender, Receiver), Error> {
 /// # Errors
 /// As [`local`].
 pub fn local_with(options: &Options) -> Result<(Sender, Receiver), Error> {
-    let (sending, receiving) = local::pair(options)?;
+    let (sending, receiving) = check(&local::MECHANISM, options)
+        .and_then(|()| local::pair(options))
+        .map_err(|error| error.on("make", &"local:"))?;
     Ok((
         Sender::over(&local::MECHANISM, sending, options.clone()),
         Receiver::over(&local::MECHANISM, receiving, options.clone()),
@@ -145,6 +157,42 @@ impl Duplex {
     #[must_use]
     pub fn split(self) -> (Sender, Receiver) {
         (self.sender, self.receiver)
+    }
+
+    /// Starts a child that takes this side over ([`Duplex::inherited`]), and closes it here. No other
+    /// child gets it: not one that another thread starts meanwhile, nor the next of this command.
+    ///
+    /// # Errors
+    /// As [`Sender::spawn`] and [`Receiver::spawn`].
+    pub fn spawn(self, command: &mut Command) -> io::Result<Child> {
+        let (sending, options) = self.sender.hand_down()?;
+        let (receiving, _) = self.receiver.hand_down()?;
+        let ends = if identity(&sending)? == identity(&receiving)? {
+            vec![(Role::Side, receiving)]
+        } else {
+            vec![(Role::Sender, sending), (Role::Receiver, receiving)]
+        };
+        inheritance::spawn(command, ends, &options)
+    }
+
+    /// The side of a connection that this process was started with, once.
+    ///
+    /// # Errors
+    /// `NotFound` where none was handed down, or it was taken over before.
+    pub fn inherited() -> Result<Duplex, Error> {
+        let take = |(descriptor, options): (OwnedFd, Options)| {
+            let (sending, receiving) = inherited::handed_side(descriptor, &options)?;
+            Ok(Duplex {
+                sender: Sender::over(&pair::MECHANISM, sending, options.clone()),
+                receiver: Receiver::over(&pair::MECHANISM, receiving, options),
+            })
+        };
+        match inheritance::take(Role::Side).and_then(take) {
+            Err(error) if error.is(&Kind::NotFound) => {
+                Ok(Duplex { sender: Sender::inherited()?, receiver: Receiver::inherited()? })
+            }
+            taken => taken.map_err(|error| error.on("take over", &"an inherited connection")),
+        }
     }
 
     /// As [`Sender::send`].

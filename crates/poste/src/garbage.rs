@@ -114,6 +114,7 @@ fn stands(record: &Record) -> Option<(PathBuf, Object)> {
     let stat = rustix::fs::lstat(&place).ok()?;
     let is_it =
         path::object(&stat) == object && FileType::from_raw_mode(stat.st_mode) == FileType::Socket;
+    let is_it = is_it && path::born(&place) == record.born;
     is_it.then_some((place, object))
 }
 

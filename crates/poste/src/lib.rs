@@ -27,6 +27,7 @@ mod duplex;
 pub mod envelope;
 mod error;
 mod garbage;
+mod inheritance;
 mod joining;
 pub mod limits;
 pub mod mechanism;

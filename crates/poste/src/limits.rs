@@ -70,6 +70,14 @@ pub const SENDERS_MAX: usize = 4096;
 /// The most descriptors that one message may carry: unix(7), SCM_MAX_FD.
 pub const DESCRIPTORS_MAX: usize = 253;
 
+/// How many descriptors may lie undelivered in user space before a connection is read further: less
+/// than what an ordinary process may open (RLIMIT_NOFILE, 1024), though several connections have
+/// some.
+pub const DESCRIPTORS_AHEAD: usize = 64;
+
+/// How many descriptors unfinished messages may hold together: those of four full messages.
+pub const HALVES_DESCRIPTORS: usize = 4 * DESCRIPTORS_MAX;
+
 /// How many messages a channel inside one process holds unless asked otherwise.
 pub const LOCAL_CAPACITY: usize = 1024;
 

@@ -218,7 +218,8 @@ impl Options {
         self
     }
 
-    /// Receives only from this user, as the kernel vouches for it; others are refused.
+    /// Receives only from this user, as the kernel vouches for it; others are refused. A sender
+    /// with a connection speaks only to a receiver of this user.
     #[must_use]
     pub fn require_user(mut self, uid: u32) -> Self {
         self.allowed.user = Some(uid);
@@ -226,6 +227,7 @@ impl Options {
     }
 
     /// Receives only from processes of this group, as the kernel vouches for it; others are refused.
+    /// A sender with a connection speaks only to a receiver of this group.
     #[must_use]
     pub fn require_group(mut self, gid: u32) -> Self {
         self.allowed.group = Some(gid);

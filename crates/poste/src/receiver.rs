@@ -1,6 +1,8 @@
 //! The receiving side: envelope, joining; the same over every mechanism.
 
+use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
+use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
@@ -10,9 +12,10 @@ use crate::capabilities::{Capabilities, Counters, Facts};
 use crate::duplex::Duplex;
 use crate::envelope::{Header, PieceKind, Speaker, body_check};
 use crate::error::{Error, Kind};
+use crate::inheritance::{self, Role};
 use crate::joining::{Joining, Origin};
 use crate::mechanism::{
-    Arrival, EndTraits, Mechanism, News, Opened, Opening, Pollable, RecvEnd, resolve,
+    Arrival, EndTraits, Mechanism, News, Opened, Opening, Pollable, RecvEnd, inherited, resolve,
 };
 use crate::message::{Message, OwnedMessage, Place, Taken, WayBack};
 use crate::options::{Create, Options};
@@ -293,14 +296,56 @@ impl Receiver {
         &self.address
     }
 
-    /// Gives the end's descriptor away, for a child's standard input or the like. What was read
-    /// ahead goes with this receiver: give it away before receiving, or open it with
-    /// [`Options::take`].
+    /// Gives the end's descriptor away, for a child's standard input or the like: before receiving,
+    /// or from a receiver that was opened with [`Options::take`], since what was read ahead would
+    /// be lost.
     ///
     /// # Errors
-    /// `NotSupported` where the end is not one descriptor.
+    /// `NotSupported` where the end is not one descriptor, or messages were read ahead.
     pub fn into_descriptor(self) -> Result<OwnedFd, Error> {
         self.taken.end.hand_down().map_err(|error| error.on("hand down", &self.address))
+    }
+
+    /// Starts a child that takes this end over ([`Receiver::inherited`]), and closes it here. No
+    /// other child gets it: not one that another thread starts meanwhile, nor the next of this
+    /// command.
+    ///
+    /// ```no_run
+    /// use std::process::Command;
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// // In the child: let mut jobs = poste::Receiver::inherited()?;
+    /// let (mut jobs, theirs) = poste::pipe()?;
+    /// let mut child = theirs.spawn(&mut Command::new("worker"))?;
+    /// jobs.send("job 1")?;
+    /// # child.wait()?;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// `Unsupported` where the end is not one descriptor (give the child the address instead), or
+    /// messages were read ahead; what [`Command::spawn`] said. The end is closed then too.
+    pub fn spawn(self, command: &mut Command) -> io::Result<Child> {
+        let (descriptor, options) = self.hand_down()?;
+        inheritance::spawn(command, vec![(Role::Receiver, descriptor)], &options)
+    }
+
+    /// The receiving end that this process was started with, once.
+    ///
+    /// # Errors
+    /// `NotFound` where none was handed down, or it was taken over before.
+    pub fn inherited() -> Result<Receiver, Error> {
+        let take = || {
+            let (descriptor, options) = inheritance::take(Role::Receiver)?;
+            let (mechanism, opened) = inherited::handed_receiver(descriptor, &options)?;
+            Ok(Receiver::over(mechanism, opened, options))
+        };
+        take().map_err(|error: Error| error.on("take over", &"an inherited receiver"))
+    }
+
+    /// The end's descriptor, and how it was opened.
+    pub(crate) fn hand_down(self) -> Result<(OwnedFd, Options), Error> {
+        let options = self.options.clone();
+        Ok((self.into_descriptor()?, options))
     }
 
     /// Takes the next whole message; what it is and where it lies stands in `taken`.
@@ -366,6 +411,10 @@ impl Receiver {
             }
         }
         if self.options.is_raw() {
+            if arrival.descriptors_lost {
+                self.taken.arrival.descriptors.clear();
+                return Err(descriptors_lost());
+            }
             self.taken.place = Place::Piece(0..arrival.size);
             self.taken.way_back = Some(WayBack { call: None, piece_size: self.traits.piece_size });
             self.taken.priority = arrival.priority.unwrap_or(0);
@@ -385,17 +434,18 @@ impl Receiver {
             // An answer that nobody here waits for, or a peer that says more than we understand.
             return Ok(false);
         }
-        if arrival.descriptors.len() < usize::from(header.descriptors) {
-            return Err(Error::system(
-                Errno::MFILE,
-                "descriptors that came with a message were lost",
-            ));
+        let announced = usize::from(header.descriptors);
+        if arrival.descriptors.len() < announced {
+            let lost = arrival.descriptors_lost;
+            self.taken.arrival.descriptors.clear();
+            return Err(if lost {
+                descriptors_lost()
+            } else {
+                corrupt("it announces descriptors that did not come".to_owned())
+            });
         }
-        if let Some(more) = arrival.descriptors.len().checked_sub(usize::from(header.descriptors)) {
-            // What was not announced is closed.
-            let kept = arrival.descriptors.len() - more;
-            self.taken.arrival.descriptors.truncate(kept);
-        }
+        // What was not announced is closed.
+        self.taken.arrival.descriptors.truncate(announced);
         let arrival = &self.taken.arrival;
         let speaker = header
             .speaker
@@ -408,10 +458,12 @@ impl Receiver {
                     sender: speaker.sender,
                     priority: header.priority,
                 };
-                match self.joining.add(origin, speaker.sequence, part, body)? {
+                let set = std::mem::take(&mut self.taken.arrival.descriptors);
+                match self.joining.add(origin, speaker.sequence, part, body, set)? {
                     None => return Ok(false),
                     Some(whole) => {
-                        self.taken.joined = whole;
+                        self.taken.joined = whole.body;
+                        self.taken.arrival.descriptors = whole.descriptors;
                         self.taken.place = Place::Joined;
                     }
                 }
@@ -429,6 +481,11 @@ impl Receiver {
         self.taken.way_back = header.call.map(|call| WayBack { call: Some(call), piece_size });
         Ok(true)
     }
+}
+
+/// This process may open no more descriptors, so the kernel has closed those of a message.
+fn descriptors_lost() -> Error {
+    Error::system(Errno::MFILE, "descriptors that came with a message were lost")
 }
 
 fn corrupt(detail: String) -> Error {

@@ -3,7 +3,9 @@
 mod call;
 mod refusal;
 
+use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
+use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
 use crate::address::Address;
@@ -12,8 +14,9 @@ use crate::capabilities::{Capabilities, Counters, Facts};
 use crate::duplex::Duplex;
 use crate::envelope::{BLOCK, HEADER_MAX, Header, Part, PieceKind, Speaker, body_check};
 use crate::error::{Error, Kind};
+use crate::inheritance::{self, Role};
 use crate::limits::READ_MAX;
-use crate::mechanism::{EndTraits, Frame, Mechanism, Opened, Opening, SendEnd, resolve};
+use crate::mechanism::{EndTraits, Frame, Mechanism, Opened, Opening, SendEnd, inherited, resolve};
 use crate::options::{Create, Options};
 use crate::outbox::Outbox;
 use crate::outgoing::Outgoing;
@@ -369,6 +372,36 @@ impl Sender {
         let address = address.clone();
         let end = std::mem::replace(&mut self.end, Box::new(Gone));
         end.hand_down().map_err(|error| error.on("hand down", &address))
+    }
+
+    /// Starts a child that takes this end over ([`Sender::inherited`]), and closes it here. No other
+    /// child gets it: not one that another thread starts meanwhile, nor the next of this command.
+    ///
+    /// # Errors
+    /// `Unsupported` where the end is not one descriptor (give the child the address instead); what
+    /// [`Command::spawn`] said. The end is closed then too.
+    pub fn spawn(self, command: &mut Command) -> io::Result<Child> {
+        let (descriptor, options) = self.hand_down()?;
+        inheritance::spawn(command, vec![(Role::Sender, descriptor)], &options)
+    }
+
+    /// The sending end that this process was started with, once.
+    ///
+    /// # Errors
+    /// `NotFound` where none was handed down, or it was taken over before.
+    pub fn inherited() -> Result<Sender, Error> {
+        let take = || {
+            let (descriptor, options) = inheritance::take(Role::Sender)?;
+            let (mechanism, opened) = inherited::handed_sender(descriptor, &options)?;
+            Ok(Sender::over(mechanism, opened, options))
+        };
+        take().map_err(|error: Error| error.on("take over", &"an inherited sender"))
+    }
+
+    /// The end's descriptor, and how it was opened.
+    pub(crate) fn hand_down(self) -> Result<(OwnedFd, Options), Error> {
+        let options = self.options.clone();
+        Ok((self.into_descriptor()?, options))
     }
 
     /// The largest message that goes over this end.

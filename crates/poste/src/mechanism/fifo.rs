@@ -144,6 +144,7 @@ fn make(opening: &Opening<'_>) -> Result<(), Error> {
 /// Makes the FIFO where that is asked for; what is there is used if it is one.
 fn ensure<'a>(opening: &'a Opening<'_>) -> Result<&'a Path, Error> {
     let path = path::of(opening.address)?;
+    path::refuse_planted(path, opening.options.create != Create::No)?;
     match opening.options.create {
         Create::No => {}
         Create::New => make(opening)?,
@@ -159,6 +160,11 @@ fn ensure<'a>(opening: &'a Opening<'_>) -> Result<&'a Path, Error> {
 fn open(path: &Path, access: OFlags) -> Result<OwnedFd, Errno> {
     let flags = access | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
     let descriptor = rustix::fs::open(path, flags, Mode::empty())?;
+    // What was checked may have been replaced since: nothing is written into what is no FIFO.
+    let stat = rustix::fs::fstat(&descriptor)?;
+    if FileType::from_raw_mode(stat.st_mode) != FileType::Fifo {
+        return Err(Errno::NOENT);
+    }
     // This description is ours alone; plain calls on it wait from now on.
     let flags = rustix::fs::fcntl_getfl(&descriptor)?;
     rustix::fs::fcntl_setfl(&descriptor, flags - OFlags::NONBLOCK)?;
@@ -397,7 +403,7 @@ enum Place {
     /// Raw: whoever reads, reads.
     Anyone,
     /// The one receiver, while it has this claim.
-    Alone { _claim: Claim },
+    Alone { _claim: Box<Claim> },
     /// One of several. Each keeps a shared lock on the FIFO, so that nobody claims it alone, and
     /// takes a second one for its turn; for that it is open for writing too, so they see no end.
     InTurn(OwnedFd),
@@ -422,7 +428,7 @@ impl Place {
         let claim = Claim::take(&key, &address.to_string())?;
         // Nobody shares it; the lock itself isn't needed any longer.
         drop(locked(path, OFlags::RDONLY, FlockOperation::NonBlockingLockExclusive)?);
-        Ok(Place::Alone { _claim: claim })
+        Ok(Place::Alone { _claim: Box::new(claim) })
     }
 }
 

@@ -129,7 +129,9 @@ impl Inbox {
         if let Some(wanted) = wanted {
             room = room.min(self.bytes_wanted(wanted));
         }
-        let (count, beside) = read(&mut self.buffer[self.filled..self.filled + room])?;
+        let (count, mut beside) = read(&mut self.buffer[self.filled..self.filled + room])?;
+        // A message that ends at its mark has what came with any of its parts.
+        beside.has_set |= self.beside.has_set && matches!(self.framing, Framing::Delimited(_));
         self.beside = beside;
         self.filled += count;
         self.ended |= count == 0;

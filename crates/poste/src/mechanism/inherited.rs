@@ -6,7 +6,8 @@
 //! that was opened with `take` leaves the rest to the next reader. Sources: fcntl(2), fstat(2),
 //! socket(7) (SO_TYPE, SO_ACCEPTCONN).
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::sync::Arc;
 
 use rustix::fs::{FileType, OFlags};
 use rustix::io::Errno;
@@ -18,11 +19,12 @@ use super::merge::Merge;
 use super::pipe::{OpenedReceiver, OpenedSender};
 use super::socket::peer;
 use super::wire::Flow;
-use super::{EndTraits, Mechanism, Opened, Opening, no_objects, pipe};
+use super::{EndTraits, Mechanism, Opened, Opening, no_objects, pair, pipe};
 use crate::address::Address;
 use crate::capabilities::{Capabilities, Unit};
 use crate::error::{Error, Kind};
 use crate::object::Listing;
+use crate::options::Options;
 
 /// Inherited descriptor.
 pub static MECHANISM: Mechanism = Mechanism {
@@ -47,6 +49,88 @@ fn not_ours() -> Error {
 
 fn open_sender(opening: &Opening<'_>) -> Result<OpenedSender, Error> {
     let (descriptor, flow) = open(opening, Way::Out)?;
+    sender(descriptor, flow, opening)
+}
+
+fn open_receiver(opening: &Opening<'_>) -> Result<OpenedReceiver, Error> {
+    let (descriptor, flow) = open(opening, Way::In)?;
+    receiver(descriptor, flow, opening)
+}
+
+/// The sending end that a parent handed down, as what it is.
+pub(crate) fn handed_sender(
+    descriptor: OwnedFd,
+    options: &Options,
+) -> Result<(&'static Mechanism, OpenedSender), Error> {
+    let number = descriptor.as_raw_fd();
+    check_way(&descriptor, number, Way::Out)?;
+    Ok(match Handed::of(&descriptor)? {
+        Handed::Side => (&pair::MECHANISM, pair::sender(Arc::new(descriptor), options)?),
+        Handed::Pipe => {
+            let address = Address::new(pipe::MECHANISM.scheme, "")?;
+            let opening = Opening { address: &address, options };
+            (&pipe::MECHANISM, sender(descriptor, Flow::Pipe, &opening)?)
+        }
+        Handed::Other(flow) => {
+            let address = Address::new(MECHANISM.scheme, number.to_string())?;
+            (&MECHANISM, sender(descriptor, flow, &Opening { address: &address, options })?)
+        }
+    })
+}
+
+/// The receiving end that a parent handed down, as what it is.
+pub(crate) fn handed_receiver(
+    descriptor: OwnedFd,
+    options: &Options,
+) -> Result<(&'static Mechanism, OpenedReceiver), Error> {
+    let number = descriptor.as_raw_fd();
+    check_way(&descriptor, number, Way::In)?;
+    Ok(match Handed::of(&descriptor)? {
+        Handed::Side => (&pair::MECHANISM, pair::receiver(Arc::new(descriptor), options)?),
+        Handed::Pipe => {
+            let address = Address::new(pipe::MECHANISM.scheme, "")?;
+            let opening = Opening { address: &address, options };
+            (&pipe::MECHANISM, receiver(descriptor, Flow::Pipe, &opening)?)
+        }
+        Handed::Other(flow) => {
+            let address = Address::new(MECHANISM.scheme, number.to_string())?;
+            (&MECHANISM, receiver(descriptor, flow, &Opening { address: &address, options })?)
+        }
+    })
+}
+
+/// Both halves of one side of a socket pair that a parent handed down.
+pub(crate) fn handed_side(socket: OwnedFd, options: &Options) -> Result<pair::Side, Error> {
+    let socket = Arc::new(socket);
+    Ok((pair::sender(Arc::clone(&socket), options)?, pair::receiver(socket, options)?))
+}
+
+/// What a parent handed down, as the kernel says.
+enum Handed {
+    Pipe,
+    /// A connected Unix stream: one side of a pair.
+    Side,
+    Other(Flow),
+}
+
+impl Handed {
+    fn of(descriptor: &OwnedFd) -> Result<Handed, Error> {
+        let look = || {
+            let flow = flow(descriptor)?;
+            let stat = rustix::fs::fstat(descriptor)?;
+            Ok(match flow {
+                Flow::Pipe if FileType::from_raw_mode(stat.st_mode) == FileType::Fifo => {
+                    Handed::Pipe
+                }
+                Flow::Stream if socket_domain(descriptor)? == AddressFamily::UNIX => Handed::Side,
+                flow => Handed::Other(flow),
+            })
+        };
+        look().map_err(|errno: Errno| Error::system(errno, ""))
+    }
+}
+
+fn sender(descriptor: OwnedFd, flow: Flow, opening: &Opening<'_>) -> Result<OpenedSender, Error> {
     if flow == Flow::Pipe {
         let capacity = pipe::set_capacity(&descriptor, opening.options)?;
         return Ok(pipe::sender(descriptor, capacity, opening));
@@ -55,8 +139,11 @@ fn open_sender(opening: &Opening<'_>) -> Result<OpenedSender, Error> {
     Ok(Opened { end: Box::new(link), traits: traits(flow), address: opening.address.clone() })
 }
 
-fn open_receiver(opening: &Opening<'_>) -> Result<OpenedReceiver, Error> {
-    let (descriptor, flow) = open(opening, Way::In)?;
+fn receiver(
+    descriptor: OwnedFd,
+    flow: Flow,
+    opening: &Opening<'_>,
+) -> Result<OpenedReceiver, Error> {
     let address = opening.address.clone();
     if flow == Flow::Pipe {
         let capacity = pipe::set_capacity(&descriptor, opening.options)?;

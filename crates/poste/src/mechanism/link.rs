@@ -10,6 +10,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::Shutdown;
 
+use super::descriptor_sets::DescriptorSets;
 use super::inbox::{self, Inbox};
 use super::linger::Linger;
 use super::sources::Sources;
@@ -33,9 +34,8 @@ pub struct Link {
     gathered: Vec<u8>,
     /// Room for descriptors and credentials, where they are asked for.
     beside: Option<Beside>,
-    /// The sets of descriptors that have come, by their numbers.
-    sets: Vec<(u64, Vec<OwnedFd>)>,
-    sets_received: u64,
+    /// The descriptors that have come.
+    sets: DescriptorSets,
     /// Where datagrams came from, to answer them.
     sources: Sources,
     /// Who may send datagrams, where that matters; connections are asked before.
@@ -80,8 +80,7 @@ impl Link {
             packet: None,
             gathered: Vec::new(),
             beside: None,
-            sets: Vec::new(),
-            sets_received: 0,
+            sets: DescriptorSets::default(),
             sources: Sources::default(),
             allowed: options.allowed,
             refused: 0,
@@ -115,7 +114,10 @@ impl Link {
     pub fn unix(mut self, options: &Options) -> Link {
         if options.body_only {
             let _ = ancillary::refuse_descriptors(self.wire.descriptor());
-        } else {
+        }
+        // Who may send datagrams is seen from what comes beside each.
+        let asks_each = self.wire.flow() == Flow::Datagram && options.allowed.is_restricted();
+        if !options.body_only || asks_each {
             self.beside = Some(Beside::default());
         }
         self
@@ -167,10 +169,7 @@ impl Link {
             arrival.credentials = self.credentials;
         }
         if set > 0 {
-            // Not always the first: an urgent message goes before those that came earlier.
-            if let Some(index) = self.sets.iter().position(|(number, _)| *number == set) {
-                arrival.descriptors = self.sets.remove(index).1;
-            }
+            self.sets.give(set, arrival);
         }
         true
     }
@@ -196,38 +195,40 @@ impl Link {
         }
     }
 
-    /// Reads a byte stream once, with the descriptors that come beside it. One read never goes
-    /// beyond the bytes that descriptors came with.
+    /// Reads a byte stream with the descriptors that come beside it. A read never goes beyond the
+    /// bytes that descriptors came with, so it is followed by others: something more urgent may be
+    /// behind them.
     #[inline]
     fn read_beside(&mut self, wait: Wait) -> Result<usize, Halt> {
-        let (wire, inbox, wanted) = (&self.wire, &mut self.inbox, self.wanted);
-        let (beside, sets) = (self.beside.get_or_insert_default(), &mut self.sets);
-        let received_before = self.sets_received;
-        let received = &mut self.sets_received;
-        let count = wait.run(wire.descriptor(), PollFlags::IN, |how| {
-            inbox.fill_with(wanted, |room| {
-                let taken = wire.read_beside(room, beside, how)?;
-                let has_set = taken.descriptors_lost || !taken.descriptors.is_empty();
-                if has_set {
-                    *received += 1;
-                    sets.push((*received, taken.descriptors));
-                }
-                Ok((taken.size, inbox::Beside { has_set, ..inbox::Beside::default() }))
-            })
-        })?;
-        if self.sets_received != received_before {
-            self.close_unannounced();
+        let mut has_set = false;
+        let count = self.read_segment(wait, &mut has_set)?;
+        while has_set && self.wanted.is_none() && self.should_look() {
+            // What is wrong with the connection, or that it ended, is met again when it matters.
+            match self.read_segment(Wait::Not, &mut has_set) {
+                Ok(1..) => {}
+                Ok(0) | Err(_) => break,
+            }
         }
         Ok(count)
     }
 
-    /// Closes descriptors that no header laid claim to, and none can any more.
-    fn close_unannounced(&mut self) {
-        let announced = self.inbox.sets() + u64::from(self.inbox.has_beginning());
-        while self.sets.last().is_some_and(|(number, _)| *number > announced) {
-            self.sets.pop();
-            self.sets_received -= 1;
-        }
+    /// Reads a byte stream once, and says whether descriptors came beside it.
+    #[inline]
+    fn read_segment(&mut self, wait: Wait, has_set: &mut bool) -> Result<usize, Halt> {
+        let (wire, inbox, wanted) = (&self.wire, &mut self.inbox, self.wanted);
+        let (beside, sets) = (self.beside.get_or_insert_default(), &mut self.sets);
+        let count = wait.run(wire.descriptor(), PollFlags::IN, |how| {
+            inbox.fill_with(wanted, |room| {
+                let taken = wire.read_beside(room, beside, how)?;
+                *has_set = taken.descriptors_lost || !taken.descriptors.is_empty();
+                if *has_set {
+                    sets.push(taken.descriptors, taken.descriptors_lost);
+                }
+                Ok((taken.size, inbox::Beside { has_set: *has_set, ..inbox::Beside::default() }))
+            })
+        })?;
+        self.sets.settle(self.inbox.sets(), self.inbox.has_beginning());
+        Ok(count)
     }
 
     /// Reads one packet within `wait`, and then those that are there as well: a more urgent one may
@@ -244,6 +245,9 @@ impl Link {
         let mut size = 0;
         for index in 0..most {
             let wait = if index == 0 { wait } else { Wait::Not };
+            if index > 0 && self.sets.are_many() {
+                break;
+            }
             let beside = &mut self.beside;
             let received = wait.run(wire.descriptor(), PollFlags::IN, |how| {
                 wire.read_packet(packet, beside.as_mut(), how)
@@ -256,9 +260,9 @@ impl Link {
                 Ok(taken) if taken.size > room => inbox.note_truncated(taken.size),
                 Ok(taken) => {
                     let count = taken.size;
-                    let has_set = !taken.descriptors.is_empty();
+                    let has_set = taken.descriptors_lost || !taken.descriptors.is_empty();
                     let credentials = credentials(taken.credentials);
-                    if !self.allowed.allows(&credentials) {
+                    if wire.flow() == Flow::Datagram && !self.allowed.allows(&credentials) {
                         self.refused += 1;
                         continue;
                     }
@@ -268,7 +272,8 @@ impl Link {
                     inbox.push_packet_with(&packet[..count], beside);
                     // What no header lays claim to is closed.
                     if inbox.sets() > sets {
-                        self.sets.push((inbox.sets(), taken.descriptors));
+                        let is_cut = taken.descriptors_lost;
+                        self.sets.push_claimed(inbox.sets(), taken.descriptors, is_cut);
                     }
                     size += count.max(1);
                     if size >= READ_MAX {
@@ -302,6 +307,12 @@ impl Link {
             .map_err(|errno| Error::system(errno, ""))
     }
 
+    /// Whether something more urgent than what lies here may have come: look before delivering.
+    #[inline]
+    pub fn should_look(&self) -> bool {
+        self.inbox.should_look() && !self.sets.are_many()
+    }
+
     /// Takes in what has come since, if anything has: something more urgent may be among it.
     pub fn look(&mut self) {
         if self.wanted.is_none() {
@@ -330,7 +341,7 @@ impl Link {
 fn credentials(who: Option<(i32, u32, u32)>) -> Credentials {
     match who {
         Some((pid, uid, gid)) if pid > 0 => {
-            Credentials { pid: Some(pid as u32), uid: Some(uid), gid: Some(gid) }
+            Credentials { pid: Some(pid as u32), uid: Some(uid), gid: Some(gid), process: None }
         }
         _ => Credentials::default(),
     }
@@ -425,7 +436,7 @@ impl RecvEnd for Link {
         let wait = wait.begin();
         arrival.reset();
         if !self.inbox.is_empty() {
-            if self.inbox.should_look() {
+            if self.should_look() {
                 self.look();
             }
             self.take(arrival);
@@ -474,6 +485,11 @@ impl RecvEnd for Link {
     }
 
     fn hand_down(self: Box<Self>) -> Result<OwnedFd, Error> {
+        if !self.inbox.is_empty() || self.inbox.has_beginning() {
+            let detail = "messages that were read ahead would be lost";
+            return Err(Error::new(Kind::NotSupported, detail)
+                .with_hint("receive them before, or open it with Options::take"));
+        }
         self.into_descriptor().map_err(|errno| Error::system(errno, ""))
     }
 }

@@ -330,7 +330,7 @@ struct Receiving {
 
 impl Receiving {
     fn new(channel: Arc<Channel>) -> Receiving {
-        Receiving { channel, bytes: Vec::new(), myself: myself(), may_receive: None }
+        Receiving { channel, bytes: Vec::new(), myself: Credentials::myself(), may_receive: None }
     }
 }
 
@@ -404,13 +404,5 @@ fn present(count: usize, had: bool) -> Peers {
         (0, false) => Peers::NobodyYet,
         (0, true) => Peers::AllGone,
         _ => Peers::Present(count),
-    }
-}
-
-fn myself() -> Credentials {
-    Credentials {
-        pid: u32::try_from(rustix::process::getpid().as_raw_nonzero().get()).ok(),
-        uid: Some(rustix::process::geteuid().as_raw()),
-        gid: Some(rustix::process::getegid().as_raw()),
     }
 }

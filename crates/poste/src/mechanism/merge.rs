@@ -205,7 +205,7 @@ impl Merge {
     fn read(&mut self, source: u64) {
         let Some((index, slot)) = slot_of(&mut self.connections, source) else { return };
         let Some(link) = &mut slot.link else { return };
-        if !link.inbox().is_empty() && !link.inbox().should_look() {
+        if !link.inbox().is_empty() && !link.should_look() {
             // It has enough here, or no room: the rest waits in the kernel, and its sender with it.
             return;
         }
@@ -417,7 +417,7 @@ impl Serve {
     }
 
     fn link(&mut self, wait: Wait) -> Result<&mut Link, Error> {
-        if self.link.is_none() {
+        while self.link.is_none() {
             let listener = self.listener.as_fd();
             let accepted = wait.run(listener, PollFlags::IN, |how| accept_one(listener, how));
             let socket = accepted.map_err(|halt| match halt {
@@ -426,6 +426,10 @@ impl Serve {
                 Halt::System(errno) => Error::system(errno, ""),
             })?;
             super::tcp::prepare(&socket);
+            if !self.options.allowed.allows(&peer(&socket)) {
+                // Closing it tells the other side.
+                continue;
+            }
             self.accepted += 1;
             self.link = Some(Link::new(socket, self.flow, &self.options).lingering());
         }

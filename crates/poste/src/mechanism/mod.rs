@@ -23,6 +23,7 @@ use crate::options::Options;
 use crate::survey::Survey;
 use crate::wait::Wait;
 
+pub(crate) mod descriptor_sets;
 pub mod fifo;
 pub mod inbox;
 mod inet_objects;
@@ -242,6 +243,8 @@ pub struct Arrival {
     pub more: bool,
     /// Descriptors that came with it.
     pub descriptors: Vec<OwnedFd>,
+    /// More came with it, and this process could not take them.
+    pub descriptors_lost: bool,
 }
 
 impl Arrival {
@@ -440,10 +443,22 @@ pub(crate) fn resolve(
             .with_hint(format!("there are {}", known.join(", "))));
     };
     let options = options.of_address(address)?;
-    if options.allowed.is_restricted() && mechanism.capabilities.identity == Identity::Unknown {
-        let detail = format!("over {} nobody vouches for who sends", mechanism.title);
-        return Err(Error::new(Kind::NotSupported, detail)
-            .with_hint("use unix:, seqpacket: or dgram:, where the kernel does"));
+    check(mechanism, &options)?;
+    Ok((mechanism, options))
+}
+
+/// Refuses what a mechanism has no use for.
+pub(crate) fn check(mechanism: &Mechanism, options: &Options) -> Result<(), Error> {
+    if options.allowed.is_restricted() {
+        match mechanism.capabilities.identity {
+            Identity::Unknown => {
+                let detail = format!("over {} nobody vouches for who sends", mechanism.title);
+                return Err(Error::new(Kind::NotSupported, detail)
+                    .with_hint("use unix:, seqpacket: or dgram:, where the kernel does"));
+            }
+            Identity::SameProcess => options.allowed.check(&Credentials::myself())?,
+            Identity::Connection | Identity::Message => {}
+        }
     }
     for setting in options.settings() {
         if !mechanism.settings.contains(&setting) {
@@ -457,7 +472,7 @@ pub(crate) fn resolve(
             }));
         }
     }
-    Ok((mechanism, options))
+    Ok(())
 }
 
 /// What `place` says of a mechanism whose channels are no objects.

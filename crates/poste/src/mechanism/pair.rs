@@ -45,8 +45,9 @@ pub static MECHANISM: Mechanism = Mechanism {
 };
 
 fn nameless() -> Error {
-    Error::new(Kind::NotSupported, "a socket pair has no name to open it by")
-        .with_hint("make one in a program with poste::pair(), or open an inherited end as fd:3")
+    Error::new(Kind::NotSupported, "a socket pair has no name to open it by").with_hint(
+        "make one in a program with poste::pair(), or take it over in a child with inherited()",
+    )
 }
 
 /// One side of a connection that goes both ways.
@@ -62,18 +63,29 @@ pub(crate) fn pair(options: &Options) -> Result<(Side, Side), Error> {
     Ok((side(one, options)?, side(two, options)?))
 }
 
-/// The two halves of one side. When its sending half goes, the other side learns that nothing more
-/// comes, while this one may still read.
+/// The two halves of one side.
 fn side(socket: OwnedFd, options: &Options) -> Result<Side, Error> {
-    let address = Address::new(MECHANISM.scheme, "")?;
-    let credentials = peer(&socket);
     let socket = Arc::new(socket);
-    let traits = EndTraits { capacity: super::socket::send_buffer(&socket), ..EndTraits::STREAM };
-    let sending = Link::new(Arc::clone(&socket), Flow::Stream, options).half();
-    let receiving =
-        Link::new(socket, Flow::Stream, options).unix(options).with_credentials(credentials);
-    Ok((
-        Opened { end: Box::new(sending), traits, address: address.clone() },
-        Opened { end: Box::new(receiving), traits, address },
-    ))
+    Ok((sender(Arc::clone(&socket), options)?, receiver(socket, options)?))
+}
+
+/// The half that sends. When it goes, the other side learns that nothing more comes, while this one
+/// may still read.
+pub(super) fn sender(socket: Arc<OwnedFd>, options: &Options) -> Result<OpenedSender, Error> {
+    let traits = traits(&socket);
+    let end = Box::new(Link::new(socket, Flow::Stream, options).half());
+    Ok(Opened { end, traits, address: Address::new(MECHANISM.scheme, "")? })
+}
+
+/// The half that receives.
+pub(super) fn receiver(socket: Arc<OwnedFd>, options: &Options) -> Result<OpenedReceiver, Error> {
+    let (traits, credentials) = (traits(&socket), peer(&*socket));
+    options.allowed.check(&credentials)?;
+    let link = Link::new(socket, Flow::Stream, options).unix(options);
+    let end = Box::new(link.with_credentials(credentials));
+    Ok(Opened { end, traits, address: Address::new(MECHANISM.scheme, "")? })
+}
+
+fn traits(socket: &OwnedFd) -> EndTraits {
+    EndTraits { capacity: super::socket::send_buffer(socket), ..EndTraits::STREAM }
 }

@@ -3,10 +3,11 @@
 //! Sources: rename(2) (RENAME_NOREPLACE), chmod(2), unlink(2).
 
 use std::ffi::OsStr;
+use std::os::fd::AsRawFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{CWD, FileType, Mode, RenameFlags, Stat};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, RenameFlags, Stat, StatxFlags, statx};
 use rustix::io::Errno;
 
 use crate::address::Address;
@@ -94,6 +95,18 @@ pub(crate) fn object(stat: &Stat) -> Object {
     Object { device: stat.st_dev, inode: stat.st_ino }
 }
 
+/// When what stands at a path was made, in nanoseconds; 0 where the file system doesn't say. With
+/// it an object is told from the next one that has its number.
+pub(crate) fn born(path: &Path) -> i128 {
+    match statx(CWD, path, AtFlags::SYMLINK_NOFOLLOW, StatxFlags::BTIME) {
+        Ok(found) if found.stx_mask & StatxFlags::BTIME.bits() != 0 => {
+            let time = found.stx_btime;
+            i128::from(time.tv_sec) * 1_000_000_000 + i128::from(time.tv_nsec)
+        }
+        _ => 0,
+    }
+}
+
 /// The key of a path's claim: the same for every way to write the path.
 pub(crate) fn key(path: &Path) -> Result<String, Error> {
     Ok(format!("path:{}", canonical(path)?.as_os_str().as_bytes().escape_ascii()))
@@ -162,6 +175,50 @@ pub(crate) fn remove(path: &Path, file_type: FileType, what: &str) -> Result<(),
     let stat = rustix::fs::lstat(path).map_err(|errno| missing(errno, what))?;
     expect(&stat, file_type, what)?;
     rustix::fs::unlink(path).map_err(|errno| Error::system(errno, ""))
+}
+
+/// Refuses what another user has planted in a directory where others may write: a link that leads
+/// elsewhere, and, where an object of this user's is to be made, an object of theirs. The rules are
+/// those of proc(5), `fs.protected_symlinks` and `fs.protected_fifos`, which a machine may lack.
+///
+/// # Errors
+/// `Permission`, and what the system said.
+pub(crate) fn refuse_planted(path: &Path, is_to_be_made: bool) -> Result<(), Error> {
+    let system = |errno: Errno| Error::system(errno, "");
+    let Ok(stat) = rustix::fs::lstat(path) else { return Ok(()) };
+    let is_link = FileType::from_raw_mode(stat.st_mode) == FileType::Symlink;
+    let myself = rustix::process::geteuid().as_raw();
+    if (!is_link && !is_to_be_made) || stat.st_uid == myself {
+        return Ok(());
+    }
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    let directory = rustix::fs::stat(directory.unwrap_or(Path::new("."))).map_err(system)?;
+    if directory.st_mode & 0o022 == 0 || directory.st_uid == stat.st_uid {
+        return Ok(());
+    }
+    let what = if is_link { "a link" } else { "an object" };
+    let detail = format!("it is {what} of user {}, where others may write", stat.st_uid);
+    Err(Error::new(Kind::Permission, detail).with_hint(
+        "choose a directory of your own; or, if it is to be trusted, open it where it is, without \
+         create",
+    ))
+}
+
+/// Sets the mode of an object that was just made, and of nothing that took its place.
+///
+/// # Errors
+/// `NameInUse` where something else is there; what the system said.
+pub(crate) fn set_mode(path: &Path, made: Object, mode: Mode) -> Result<(), Error> {
+    let system = |errno: Errno| Error::system(errno, "");
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let opened = rustix::fs::openat(CWD, path, flags, Mode::empty()).map_err(system)?;
+    let same = PathBuf::from(format!("/proc/self/fd/{}", opened.as_raw_fd()));
+    let stat = rustix::fs::fstat(&opened).map_err(system)?;
+    if (stat.st_dev, stat.st_ino) != (made.device, made.inode) {
+        let detail = "another program has just taken the name";
+        return Err(Error::new(Kind::NameInUse { owner: None }, detail));
+    }
+    rustix::fs::chmod(&same, mode).map_err(system)
 }
 
 /// Refuses an object of another type.

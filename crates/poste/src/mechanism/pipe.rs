@@ -36,8 +36,9 @@ pub static MECHANISM: Mechanism = Mechanism {
 };
 
 fn nameless() -> Error {
-    Error::new(Kind::NotSupported, "a pipe has no name to open it by")
-        .with_hint("make one in a program with poste::pipe(), or open an inherited end as fd:3")
+    Error::new(Kind::NotSupported, "a pipe has no name to open it by").with_hint(
+        "make one in a program with poste::pipe(), or take it over in a child with inherited()",
+    )
 }
 
 /// A new pipe: what writes into it, and what reads from it.

@@ -316,7 +316,11 @@ fn check(descriptor: OwnedFd, opening: &Opening<'_>) -> Result<Queue, Error> {
         }
         let on = |errno| Error::system(errno, "its attributes can't be read");
         let attributes = mqueue::attributes(descriptor.as_fd()).map_err(on)?;
-        let mode = rustix::fs::fstat(&descriptor).map_err(on)?.st_mode & 0o777;
+        let stat = rustix::fs::fstat(&descriptor).map_err(on)?;
+        if options.create != Create::No {
+            refuse_planted(stat.st_uid)?;
+        }
+        let mode = stat.st_mode & 0o777;
         differs.clear();
         if let Some(asked) = options.capacity.filter(|asked| *asked != attributes.capacity) {
             differs.push(format!("a capacity of {} messages, not {asked}", attributes.capacity));
@@ -335,6 +339,16 @@ fn check(descriptor: OwnedFd, opening: &Opening<'_>) -> Result<Queue, Error> {
     let address = opening.address.bare();
     Err(Error::new(Kind::Mismatch, format!("the queue has {}", differs.join(", and ")))
         .with_hint(format!("use it as it is, or make it anew: poste remove {address}")))
+}
+
+/// Anybody may make a queue of any name: where one is to be made, another user's isn't used in its
+/// place.
+pub(super) fn refuse_planted(uid: u32) -> Result<(), Error> {
+    if uid == 0 || uid == rustix::process::geteuid().as_raw() {
+        return Ok(());
+    }
+    Err(Error::new(Kind::Permission, format!("a queue of user {uid} has the name"))
+        .with_hint("choose another name; or, if it is to be trusted, open it without create"))
 }
 
 /// Who owns the queue, as far as this process may look.

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use rustix::event::PollFlags;
-use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags};
+use rustix::fs::{CWD, FileType, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, connect, listen, socket_with,
@@ -31,11 +31,13 @@ use crate::wait::{Halt, Wait};
 
 /// Who connected, as the kernel noted it then; the descriptor may have been passed on since.
 pub(super) fn peer(socket: impl AsFd) -> Credentials {
-    match sockopt::socket_peercred(socket) {
-        Ok(who) if who.uid.as_raw() != u32::MAX => Credentials {
-            pid: u32::try_from(who.pid.as_raw_nonzero().get()).ok(),
-            uid: Some(who.uid.as_raw()),
-            gid: Some(who.gid.as_raw()),
+    match poste_sys::peer::credentials(socket.as_fd()) {
+        Ok((pid, uid, gid)) if uid != u32::MAX => Credentials {
+            // 0: its namespace is none that this process sees.
+            pid: u32::try_from(pid).ok().filter(|pid| *pid != 0),
+            uid: Some(uid),
+            gid: Some(gid),
+            process: poste_sys::peer::process(socket.as_fd()).ok(),
         },
         _ => Credentials::default(),
     }
@@ -135,6 +137,7 @@ pub(super) fn finish_connecting(socket: &OwnedFd, options: &Options) -> Result<(
 pub struct Bound {
     path: PathBuf,
     object: Object,
+    born: i128,
     claim: Claim,
 }
 
@@ -153,7 +156,8 @@ impl Bound {
             return Err(Error::new(Kind::NameInUse { owner: None }, "something else is there")
                 .with_hint("choose another path; poste never replaces what it didn't make"));
         }
-        if claim.left() != Some(object) && may_be_served(path, object) {
+        let is_left = claim.left() == Some(object) && claim.born() == path::born(path);
+        if !is_left && may_be_served(path, object) {
             let detail = "another program's socket is there";
             return Err(Error::new(Kind::NameInUse { owner: None }, detail)
                 .with_hint("choose another path, or end the program that listens there"));
@@ -165,11 +169,11 @@ impl Bound {
     /// Notes what was made under the name.
     fn note(path: &Path, mut claim: Claim) -> Result<Bound, Error> {
         let stat = rustix::fs::lstat(path).map_err(|errno| Error::system(errno, ""))?;
-        let object = path::object(&stat);
-        claim.note(object)?;
+        let (object, born) = (path::object(&stat), path::born(path));
+        claim.note(object, born)?;
         // A relative path must still be found after the working directory has changed.
         let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-        Ok(Bound { path, object, claim })
+        Ok(Bound { path, object, born, claim })
     }
 }
 
@@ -178,7 +182,8 @@ impl Drop for Bound {
         // Only what is still ours: somebody may have removed it and made another, and a forked
         // child has nothing to take away.
         let is_ours = self.claim.is_mine()
-            && rustix::fs::lstat(&self.path).is_ok_and(|stat| path::object(&stat) == self.object);
+            && rustix::fs::lstat(&self.path).is_ok_and(|stat| path::object(&stat) == self.object)
+            && path::born(&self.path) == self.born;
         if is_ours {
             let _ = rustix::fs::unlink(&self.path);
         }
@@ -214,6 +219,14 @@ impl<'a> UnixPlace<'a> {
             [b'@', name @ ..] => Ok(UnixPlace::Abstract(name)),
             _ => Ok(UnixPlace::Path(path::of(address)?)),
         }
+    }
+
+    /// These options with who may be at the other end: an abstract name has no mode, and anybody may
+    /// have taken it first, so it is this user unless someone else is asked for.
+    pub(super) fn guarded(&self, options: &Options) -> Options {
+        let mut options = options.clone();
+        options.allowed.own_user = matches!(self, UnixPlace::Abstract(_));
+        options
     }
 
     /// The kernel's form of it. A path that is too long for it goes through its directory's
@@ -263,8 +276,7 @@ impl<'a> UnixPlace<'a> {
         bind(socket, &name).map_err(in_use)?;
         let bound = Bound::note(path, claim)?;
         // What the umask took away is given back: never wider than asked for, and now not narrower.
-        rustix::fs::chmodat(CWD, *path, mode, AtFlags::empty())
-            .map_err(|errno| Error::system(errno, ""))?;
+        path::set_mode(path, bound.object, mode)?;
         Ok(Some(bound))
     }
 
@@ -323,6 +335,10 @@ pub(super) fn merging(
     address: Address,
     options: &Options,
 ) -> Result<OpenedReceiver, Error> {
+    if options.body_only {
+        // Connections have it from their listener; an older kernel closes what is not asked for.
+        let _ = poste_sys::ancillary::refuse_descriptors(listener.as_fd());
+    }
     listen(&listener, BACKLOG).map_err(|errno| Error::system(errno, ""))?;
     let traits = EndTraits { capacity: receive_buffer(&listener), ..connected(flow) };
     let end = Merge::new(listener, flow, options, bound)?;

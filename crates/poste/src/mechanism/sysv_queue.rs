@@ -19,7 +19,7 @@ use poste_sys::sysctl;
 use poste_sys::sysv::{self, Letter, Queue};
 use rustix::io::Errno;
 
-use super::posix_queue::not_owner;
+use super::posix_queue::{not_owner, refuse_planted};
 use super::{
     Arrival, EndTraits, Frame, Mechanism, News, Opened, Opening, Pollable, RecvEnd, SendEnd,
     check_envelope_fits,
@@ -348,6 +348,10 @@ fn make(key: i32, opening: &Opening<'_>) -> Result<Queue, Error> {
 /// what differs is looked at again before it is told.
 fn check(queue: Queue, opening: &Opening<'_>) -> Result<Queue, Error> {
     let options = opening.options;
+    if options.create != Create::No {
+        // Who may only send can't ask whose it is.
+        sysv::status(queue).map_or(Ok(()), |status| refuse_planted(status.uid))?;
+    }
     if options.capacity.is_none() && options.mode.is_none() {
         return Ok(queue);
     }

@@ -4,6 +4,8 @@
 //! receiver goes, what it had not read is gone with it. Sources: unix(7),
 //! net.unix.max_dgram_qlen.
 
+use std::os::fd::AsFd;
+
 use rustix::net::sockopt::set_socket_passcred;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketType, bind};
 
@@ -66,20 +68,23 @@ fn open_receiver(opening: &Opening<'_>) -> Result<OpenedReceiver, Error> {
     if !listens(opening, Role::Listen) {
         return Err(one_sided());
     }
+    let place = UnixPlace::of(opening.address)?;
+    let options = &place.guarded(opening.options);
     let socket = new(AddressFamily::UNIX, SocketType::DGRAM)?;
-    set_buffers(&socket, opening.options)?;
-    if !opening.options.body_only || opening.options.allowed.is_restricted() {
+    set_buffers(&socket, options)?;
+    if !options.body_only || options.allowed.is_restricted() {
         // Before the name is there: what was queued earlier would be nobody's.
         set_socket_passcred(&socket, true).map_err(|errno| Error::system(errno, ""))?;
     }
-    let place = UnixPlace::of(opening.address)?;
+    if options.body_only {
+        // An older kernel closes what is not asked for.
+        let _ = poste_sys::ancillary::refuse_descriptors(socket.as_fd());
+    }
     let bound = place.bind(&socket, opening)?;
     make_blocking(&socket)?;
     let traits = EndTraits { capacity: receive_buffer(&socket), ..EndTraits::DATAGRAM };
-    let end = Datagrams {
-        link: Link::new(socket, Flow::Datagram, opening.options).unix(opening.options),
-        _bound: bound,
-    };
+    let end =
+        Datagrams { link: Link::new(socket, Flow::Datagram, options).unix(options), _bound: bound };
     Ok(Opened { end: Box::new(end), traits, address: opening.address.clone() })
 }
 

@@ -63,8 +63,9 @@ pub(super) fn sender(
     flow: Flow,
     traits: EndTraits,
 ) -> Result<OpenedSender, Error> {
-    let (address, options) = (opening.address.clone(), opening.options);
+    let address = opening.address.clone();
     let place = UnixPlace::of(&address)?;
+    let options = &place.guarded(opening.options);
     if listens(opening, Role::Connect) {
         let listener = new(AddressFamily::UNIX, kind)?;
         set_buffers(&listener, options)?;
@@ -74,6 +75,7 @@ pub(super) fn sender(
     let socket = place.connect(kind, options)?;
     let traits = EndTraits { capacity: send_buffer(&socket), ..traits };
     let credentials = peer(&socket);
+    options.allowed.check(&credentials)?;
     let link = Link::new(socket, flow, options).unix(options).with_credentials(credentials);
     Ok(Opened { end: Box::new(link), traits, address })
 }
@@ -85,8 +87,9 @@ pub(super) fn receiver(
     flow: Flow,
     traits: EndTraits,
 ) -> Result<OpenedReceiver, Error> {
-    let (address, options) = (opening.address.clone(), opening.options);
+    let address = opening.address.clone();
     let place = UnixPlace::of(&address)?;
+    let options = &place.guarded(opening.options);
     if listens(opening, Role::Listen) {
         let listener = new(AddressFamily::UNIX, kind)?;
         set_buffers(&listener, options)?;
@@ -95,9 +98,7 @@ pub(super) fn receiver(
     }
     let socket = place.connect(kind, options)?;
     let credentials = peer(&socket);
-    if !options.allowed.allows(&credentials) {
-        return Err(Error::new(Kind::Permission, "the sender there is another user or group"));
-    }
+    options.allowed.check(&credentials)?;
     let link = Link::new(socket, flow, options).unix(options).with_credentials(credentials);
     Ok(Opened { end: Box::new(link), traits, address })
 }

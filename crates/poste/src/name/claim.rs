@@ -46,7 +46,7 @@ const CLAIM_MAX: usize = 64 << 10;
 pub(crate) struct Object {
     /// The file system.
     pub(crate) device: u64,
-    /// Its number there.
+    /// Its number there, which another object may have later.
     pub(crate) inode: u64,
 }
 
@@ -67,6 +67,8 @@ pub(crate) struct Record {
     pub(crate) address: String,
     /// What its owner made there.
     pub(crate) object: Option<Object>,
+    /// When that was made, in nanoseconds, since its number may be used again; 0: not known.
+    pub(crate) born: i128,
     /// Where what the dead had left was moved to be taken away.
     pub(crate) aside: Option<PathBuf>,
 }
@@ -96,6 +98,7 @@ impl Claim {
             owner: Owner::myself(),
             address: address.to_owned(),
             object: None,
+            born: 0,
             aside: None,
         };
         // Each turn of the loop is lost only to another who took or gave back the same name.
@@ -125,8 +128,9 @@ impl Claim {
         path: PathBuf,
         record: Record,
     ) -> Result<Claim, Error> {
-        let (left, aside) = before.map_or((None, None), |before| (before.object, before.aside));
-        let record = Record { object: left, aside: aside.clone(), ..record };
+        let (left, born, aside) =
+            before.map_or((None, 0, None), |before| (before.object, before.born, before.aside));
+        let record = Record { object: left, born, aside: aside.clone(), ..record };
         let claim = Claim { file, path, record, left, left_aside: aside, pid: std::process::id() };
         claim.write()?;
         Ok(claim)
@@ -136,6 +140,12 @@ impl Claim {
     #[must_use]
     pub(crate) fn left(&self) -> Option<Object> {
         self.left
+    }
+
+    /// When the object that is noted was made.
+    #[must_use]
+    pub(crate) fn born(&self) -> i128 {
+        self.record.born
     }
 
     /// Where that had been moved by somebody who died over taking it away.
@@ -148,8 +158,9 @@ impl Claim {
     ///
     /// # Errors
     /// What the system said; nobody could prove later that it is ours.
-    pub(crate) fn note(&mut self, object: Object) -> Result<(), Error> {
+    pub(crate) fn note(&mut self, object: Object, born: i128) -> Result<(), Error> {
         (self.record.object, self.record.aside) = (Some(object), None);
+        self.record.born = born;
         (self.left, self.left_aside) = (None, None);
         self.write()
     }
@@ -331,7 +342,7 @@ impl Record {
     fn to_text(&self) -> String {
         let mut text = format!("poste 1\nowner {}\naddress {}\n", self.owner, self.address);
         if let Some(object) = self.object {
-            let _ = writeln!(text, "object {} {}", object.device, object.inode);
+            let _ = writeln!(text, "object {} {}\nborn {}", object.device, object.inode, self.born);
         }
         if let Some(aside) = &self.aside {
             let _ = writeln!(text, "aside {}", path_to_text(aside));
@@ -349,16 +360,18 @@ impl Record {
             return None;
         }
         let (mut owner, mut address, mut object, mut aside) = (None, None, None, None);
+        let mut born = 0;
         for line in lines {
             match line.split_once(' ') {
                 Some(("owner", value)) => owner = Some(Owner::parse(value)?),
                 Some(("address", value)) => address = Some(value.to_owned()),
                 Some(("object", value)) => object = Some(Object::parse(value)?),
+                Some(("born", value)) => born = value.parse().ok()?,
                 Some(("aside", value)) => aside = Some(path_from_text(value)?),
                 _ => {}
             }
         }
-        Some(Record { owner: owner?, address: address?, object, aside })
+        Some(Record { owner: owner?, address: address?, object, born, aside })
     }
 }
 
@@ -497,6 +510,7 @@ mod tests {
             owner: Owner::myself(),
             address: "unix:/a b".to_owned(),
             object: Some(Object { device: 1, inode: 2 }),
+            born: -3,
             aside: Some(PathBuf::from("/a\nb")),
         };
         let text = record.to_text();

@@ -140,7 +140,7 @@ fn trial(cell: Cell, args: &Arguments) -> Trial {
 }
 
 /// Names what was not tried, for the person and for whoever counts.
-fn note_skipped(name: &str, reason: &str) {
+pub(crate) fn note_skipped(name: &str, reason: &str) {
     eprintln!("SKIPPED: {name}: {reason}");
     if let Some(path) = std::env::var_os("POSTE_SKIPPED") {
         let mut file = std::fs::File::options().append(true).create(true).open(path).unwrap();

@@ -4,6 +4,7 @@
 //! channel itself.
 
 use std::io::{BufRead, BufReader};
+use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -19,6 +20,9 @@ use crate::letters::{Checker, Letters};
 const ROLE: &str = "POSTE_CONTRACT_ROLE";
 const ADDRESS: &str = "POSTE_CONTRACT_ADDRESS";
 const JOB: &str = "POSTE_CONTRACT_JOB";
+
+/// The user and the group of those that are nobody's friends.
+pub(crate) const STRANGER: u32 = 65_534;
 
 /// What a helper has to do.
 #[derive(Clone, Copy, Debug)]
@@ -66,8 +70,13 @@ pub(crate) fn run() -> ExitCode {
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL)).expect("prctl");
     let role = std::env::var(ROLE).expect("a role");
     let address = std::env::var(ADDRESS).unwrap_or_default();
-    if role == "leak" {
-        return clauses::leaks::in_a_helper(&address);
+    match role.as_str() {
+        "leak" => return clauses::leaks::in_a_helper(&address),
+        "starved" => return clauses::descriptors::starved(&address),
+        "unasked" => return clauses::descriptors::unasked(&address),
+        "nothing" => return ExitCode::SUCCESS,
+        "stranger" => return clauses::permissions::stranger(&address),
+        _ => {}
     }
     let job = Job::parse(&std::env::var(JOB).expect("a job"));
     if job.storm {
@@ -183,9 +192,23 @@ impl Worker {
         command
     }
 
-    /// One that looks for leaks by itself.
-    pub(crate) fn leak_finder(fixture: &str) -> Worker {
-        Worker::spawn(command("leak", &[]).env(ADDRESS, fixture).stdout(Stdio::null()))
+    /// One with a role of its own, for what must not share its process with other trials; it is
+    /// told a fixture's name or an address.
+    pub(crate) fn helper(role: &str, told: &str) -> Worker {
+        Worker::spawn(command(role, &[]).env(ADDRESS, told).stdout(Stdio::null()))
+    }
+
+    /// One that another user runs; `None` where this user may not start any, or that one may not
+    /// run this program.
+    pub(crate) fn of_another_user(role: &str, told: &str) -> Option<Worker> {
+        if !rustix::process::geteuid().is_root() {
+            return None;
+        }
+        let mut command = command(role, &[]);
+        command.env(ADDRESS, told).stdout(Stdio::null()).uid(STRANGER).gid(STRANGER);
+        let mut can_run = command.env(ROLE, "nothing").stderr(Stdio::null()).status();
+        let can_run = can_run.as_mut().is_ok_and(|status| status.success());
+        can_run.then(|| Worker::spawn(command.env(ROLE, role)))
     }
 
     /// Starts a helper's command.

@@ -37,6 +37,9 @@ pub(crate) struct Peer {
     pub(crate) wire: fn(&[u8]) -> Vec<u8>,
 }
 
+/// Messages of one size that go one way.
+type Exchange = fn(&Peer, usize);
+
 impl Peer {
     /// What most have in common.
     pub(crate) const PLAIN: Peer = Peer {
@@ -54,9 +57,9 @@ impl Peer {
     /// Its trials: one for each direction.
     pub(crate) fn trials(self, args: &Arguments) -> Vec<Trial> {
         let mut trials = Vec::new();
-        let directions: [(&str, &str, fn(&Peer, usize)); 2] = [
-            (self.sends, "to_poste", Peer::to_poste),
-            (self.receives, "from_poste", Peer::from_poste),
+        let directions: [(&str, &str, Exchange); 2] = [
+            (self.sends, "to_poste", Peer::sends_to_poste),
+            (self.receives, "from_poste", Peer::receives_from_poste),
         ];
         for (line, direction, run) in directions {
             if !line.is_empty() {
@@ -78,7 +81,7 @@ impl Peer {
     }
 
     /// The program sends, poste receives.
-    fn to_poste(&self, size: usize) {
+    fn sends_to_poste(&self, size: usize) {
         let place = Place::made(self.over);
         let body = (self.body)(size);
         let wire = (self.wire)(&body);
@@ -98,7 +101,7 @@ impl Peer {
     }
 
     /// poste sends, the program receives.
-    fn from_poste(&self, size: usize) {
+    fn receives_from_poste(&self, size: usize) {
         let place = Place::made(self.over);
         let body = (self.body)(size);
         let (mut sender, receiver) = self.start_receiving(&place, size);

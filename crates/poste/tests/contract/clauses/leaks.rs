@@ -14,7 +14,7 @@ use crate::worker::Worker;
 pub(crate) static CLAUSE: Clause = Clause { name: "leaks", run, ..Clause::PLAIN };
 
 fn run(cell: &Cell) {
-    let mut helper = Worker::leak_finder(cell.fixture.name);
+    let mut helper = Worker::helper("leak", cell.fixture.name);
     helper.finish();
 }
 

@@ -8,18 +8,21 @@ mod both_ways;
 mod boundaries;
 mod clones;
 mod closing;
+pub(crate) mod descriptors;
 mod empty;
 mod feeding;
 mod fidelity;
 mod full;
 mod garbage;
 mod held;
+mod identity;
 mod interrupted;
 mod killed;
 pub(crate) mod leaks;
 mod many_senders;
 mod order;
 mod outsized;
+pub(crate) mod permissions;
 mod plain_peers;
 mod pollable;
 mod priority;
@@ -38,6 +41,9 @@ pub(crate) static ALL: &[&Clause] = &[
     &closing::RECEIVER_GONE,
     &closing::SENDERS_GONE,
     &closing::PEERS,
+    &descriptors::TRAVEL,
+    &descriptors::LIMIT,
+    &descriptors::UNASKED,
     &empty::CLAUSE,
     &feeding::CLAUSE,
     &fidelity::CLAUSE,
@@ -45,6 +51,7 @@ pub(crate) static ALL: &[&Clause] = &[
     &full::LATENESS,
     &garbage::CLAUSE,
     &held::CLAUSE,
+    &identity::CLAUSE,
     &interrupted::CLAUSE,
     &killed::WRITER,
     &killed::READER,
@@ -52,6 +59,8 @@ pub(crate) static ALL: &[&Clause] = &[
     &many_senders::CLAUSE,
     &order::CLAUSE,
     &outsized::CLAUSE,
+    &permissions::MODE,
+    &permissions::REQUIRED,
     &plain_peers::CLAUSE,
     &pollable::RECEIVER,
     &pollable::SENDER,
