@@ -1,6 +1,7 @@
 //! Descriptors travel with their message as `OwnedFd`s: each leads where it led, with the right
 //! message, whatever its priority and size. None is lost in silence, none leaks.
 
+use std::fs::File;
 use std::io::Read;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -47,12 +48,13 @@ pub(crate) static UNASKED: Clause = Clause {
 };
 
 /// Pipes: what is written into the first ends comes out of the second.
-fn pipes(count: usize) -> (Vec<std::io::PipeWriter>, Vec<std::io::PipeReader>) {
-    (0..count).map(|_| std::io::pipe().map(|(reader, writer)| (writer, reader)).unwrap()).unzip()
+fn pipes(count: usize) -> (Vec<OwnedFd>, Vec<File>) {
+    let pipe = || rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).unwrap();
+    (0..count).map(|_| pipe()).map(|(reader, writer)| (writer, File::from(reader))).unzip()
 }
 
 /// Each of the descriptors that arrived leads to the pipe of its place.
-fn lead_to(arrived: Vec<OwnedFd>, readers: Vec<std::io::PipeReader>) {
+fn lead_to(arrived: Vec<OwnedFd>, readers: Vec<File>) {
     assert_eq!(arrived.len(), readers.len(), "so many came");
     for (index, (descriptor, mut reader)) in arrived.into_iter().zip(readers).enumerate() {
         let flags = rustix::io::fcntl_getfd(&descriptor).unwrap();
