@@ -123,7 +123,7 @@ fn a_server_that_goes_ends_the_call() {
     let address = format!("unix:@poste-calls-{}-gone", std::process::id());
     let mut server = Receiver::create(&address).unwrap();
     let mut client = Sender::open(&address).unwrap();
-    let thread = thread::spawn(move || drop(server.recv().unwrap()));
+    let thread = thread::spawn(move || assert_eq!(server.recv().unwrap().text().unwrap(), "?"));
     assert_eq!(client.call("?", TIME).unwrap_err().kind(), Kind::Disconnected);
     thread.join().unwrap();
 }
