@@ -66,6 +66,26 @@ impl Failure {
         Failure { hint: hint.into(), ..self }
     }
 
+    /// The same failure with another exit code.
+    pub(crate) fn with_code(self, code: Code) -> Failure {
+        Failure { code: code as u8, ..self }
+    }
+
+    /// The same failure, with what follows from it.
+    pub(crate) fn and(self, consequence: &str) -> Failure {
+        Failure { what: format!("{}; {consequence}", self.what), ..self }
+    }
+
+    /// Whether another message may fare better.
+    pub(crate) fn is_about_the_message(&self) -> bool {
+        matches!(self.kind, Some(Kind::TooLarge { .. } | Kind::NotSupported))
+    }
+
+    /// What failed, in words.
+    pub(crate) fn what(&self) -> &str {
+        &self.what
+    }
+
     /// Whether the library gave this reason.
     pub(crate) fn is(&self, kind: &Kind) -> bool {
         self.kind.as_ref() == Some(kind)
@@ -168,7 +188,7 @@ pub(crate) fn say(what: &str, hint: &str) {
 }
 
 /// Keeps a text on its line and the terminal safe, whatever a name or a peer brought in.
-fn one_line(text: &str) -> String {
+pub(crate) fn one_line(text: &str) -> String {
     let mut line = String::with_capacity(text.len());
     for letter in text.chars() {
         if letter.is_control() {

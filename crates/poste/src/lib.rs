@@ -26,12 +26,15 @@ mod credentials;
 mod duplex;
 pub mod envelope;
 mod error;
+mod garbage;
 mod joining;
 pub mod limits;
 pub mod mechanism;
 mod memory;
 mod message;
 mod name;
+mod object;
+mod objects;
 mod options;
 mod outbox;
 mod outgoing;
@@ -41,6 +44,8 @@ mod receiver;
 mod semaphore;
 mod sender;
 mod sequence;
+mod survey;
+mod system_limits;
 mod wait;
 
 pub use address::Address;
@@ -50,14 +55,19 @@ pub use capabilities::{
 pub use credentials::Credentials;
 pub use duplex::{Duplex, local, local_with, pair, pair_with, pipe, pipe_with, pipes, pipes_with};
 pub use error::{Error, Kind};
+pub use garbage::{Garbage, garbage};
 pub use memory::Memory;
 pub use message::{Message, OwnedMessage};
+pub use object::{Detail, Holder, Listing, Object, State};
+pub use objects::{Info, info, list, listing};
 pub use options::{Create, Framing, Options, Role, parse_size};
 pub use outgoing::Outgoing;
 pub use permit::{LostPermit, Permit, lost_permits};
 pub use receiver::Receiver;
 pub use semaphore::Semaphore;
 pub use sender::{Level, Sender};
+pub use survey::Survey;
+pub use system_limits::{SystemLimit, limits};
 pub use wait::{Call, Halt, Wait};
 
 /// Makes the object at an address, which must not be there yet, and opens nothing.

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use crate::address::Address;
 use crate::answers::Answers;
 use crate::capabilities::{Capabilities, Counters, Facts};
+use crate::duplex::Duplex;
 use crate::envelope::{BLOCK, HEADER_MAX, Header, Part, PieceKind, Speaker, body_check};
 use crate::error::{Error, Kind};
 use crate::limits::READ_MAX;
@@ -17,6 +18,7 @@ use crate::options::{Create, Options};
 use crate::outbox::Outbox;
 use crate::outgoing::Outgoing;
 use crate::readiness::Readiness;
+use crate::receiver::Receiver;
 use crate::wait::Wait;
 
 /// How far a message has come. A level includes those before it.
@@ -281,6 +283,34 @@ impl Sender {
                 Ok(Sender::over(self.mechanism, opened, options))
             }
         }
+    }
+
+    /// The connection both ways: what the other side sends comes to a receiver of its own.
+    ///
+    /// ```
+    /// use poste::{Receiver, Sender, Wait};
+    /// # fn main() -> Result<(), poste::Error> {
+    /// # let address = format!("unix:@poste-duplex-{}", std::process::id());
+    /// let mut server = Receiver::create(&address)?;
+    /// let mut here = Sender::open(&address)?.into_duplex()?;
+    /// let mut there = server.accept(Wait::Forever)?;
+    /// here.send("ping")?;
+    /// assert_eq!(there.recv()?.text()?, "ping");
+    /// there.send("pong")?;
+    /// assert_eq!(here.recv()?.text()?, "pong");
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// `NotSupported` where it is no connection that goes both ways.
+    pub fn into_duplex(mut self) -> Result<Duplex, Error> {
+        let end = std::mem::replace(&mut self.end, Box::new(Gone));
+        let (sending, receiving) =
+            end.split().map_err(|error| error.on("receive from", &self.address))?;
+        self.end = sending;
+        let opened = Opened { end: receiving, traits: self.traits, address: self.address.clone() };
+        let receiver = Receiver::over(self.mechanism, opened, self.options.clone());
+        Ok(Duplex::of(self, receiver))
     }
 
     /// A level-triggered descriptor that is readable while this end may send; poll it for reading.

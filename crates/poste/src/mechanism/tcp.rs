@@ -18,7 +18,7 @@ use super::socket::{
     serving, set_buffers,
 };
 use super::wire::Flow;
-use super::{EndTraits, Mechanism, Opened, Opening};
+use super::{EndTraits, Mechanism, Opened, Opening, inet_objects};
 use crate::address::Address;
 use crate::capabilities::{Capabilities, Unit};
 use crate::error::{Error, Kind};
@@ -42,6 +42,9 @@ pub static MECHANISM: Mechanism = Mechanism {
     open_sender,
     open_receiver,
     remove: |_| Err(no_object()),
+    list: inet_objects::list_tcp,
+    place: inet_objects::place,
+    limits: &["net.core.wmem_max", "net.core.rmem_max", "net.core.somaxconn", "RLIMIT_NOFILE"],
 };
 
 /// A port is no object.
