@@ -312,6 +312,31 @@ fn strings_go_to_and_come_from_programs_in_c() {
     );
 }
 
+#[test]
+fn questions_go_to_and_come_from_programs_in_c() {
+    let Some(c) = c_programs("questions_go_to_and_come_from_programs_in_c") else { return };
+    let servers = [
+        ("unix:x", "$c/unix_server x"),
+        ("seqpacket:x", "$c/unix_server x seqpacket"),
+        ("dgram:x", "$c/unix_datagram_server x"),
+        ("tcp:$host:$port", "$c/tcp_server $host $port"),
+        ("udp:$host:$port", "$c/udp_server $host $port"),
+    ];
+    for (address, server) in servers {
+        let line = format!(
+            "{server} > said & is_bound; poste call --c-string --timeout 10s {address} hello; wait"
+        );
+        try_lines(c, &[(&line, "HELLO\n")]);
+        // The client of the same name, twice, and one who answers.
+        let client = server.replace("server", "client");
+        let line = format!(
+            "poste reply --raw --body HELLO -n 2 {address} & is_bound
+             for client in 1 2; do printf 'hello\\0' | {client}; echo; done; wait"
+        );
+        try_lines(c, &[(&line, "HELLO\nHELLO\n")]);
+    }
+}
+
 /// The key that all the world uses, in a world of its own.
 #[test]
 fn the_system_v_key_1234() {
