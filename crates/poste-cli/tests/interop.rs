@@ -5,6 +5,7 @@
 mod command;
 
 use std::io::Write as _;
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
@@ -94,14 +95,14 @@ const IN_PYTHON: &[Peer] = &[
 
 const IN_SHELL: &[Peer] = &[Peer { address: "fifo:./x", sends: "cat > x", receives: "cat x" }];
 
-/// Words that the lines below use: wait until a file has so many bytes, and until somebody listens.
+/// Words that the lines below use: wait until a file has so many bytes, and until somebody listens
+/// at the place. What runs beside a line ends with it.
 const WORDS: &str = r#"
     has() { until [ -e "$1" ] && [ "$(stat -c %s "$1")" -ge "$2" ]; do sleep 0.01; done; }
     is_bound() {
-        until [ -e x ] || grep -q ":$(printf %04X "$port") " /proc/net/tcp /proc/net/udp; do
-            sleep 0.01
-        done
+        until [ -e x ] || grep -q ": $bound " /proc/net/tcp /proc/net/udp; do sleep 0.01; done
     }
+    trap 'kill $! 2> ended' EXIT
 "#;
 
 /// Writes that the test was skipped, and why.
@@ -154,6 +155,8 @@ fn shell(scratch: &Scratch, c: &Path, line: &str) -> Outcome {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let count = COUNT.fetch_add(1, Ordering::Relaxed);
     let process = std::process::id();
+    let host = [127, 1, (process >> 8) as u8, process as u8];
+    let port = 20_000 + count % 10_000;
     let program = Path::new(env!("CARGO_BIN_EXE_poste")).parent().unwrap();
     let path = std::env::var("PATH").unwrap();
     let output = Command::new("timeout")
@@ -163,8 +166,10 @@ fn shell(scratch: &Scratch, c: &Path, line: &str) -> Outcome {
         .env("c", c)
         .env("py", sources().join("py"))
         .env("n", (0x1000_0000 + (process & 0xf_ffff) * 256 + count % 256).to_string())
-        .env("host", format!("127.1.{}.{}", process >> 8 & 0xff, process & 0xff))
-        .env("port", (20_000 + count % 10_000).to_string())
+        .env("host", Ipv4Addr::from(host).to_string())
+        .env("port", port.to_string())
+        // As the kernel's tables show it.
+        .env("bound", format!("{:08X}:{port:04X}", u32::from_ne_bytes(host)))
         .stdin(Stdio::null())
         .output()
         .unwrap();
@@ -192,7 +197,7 @@ fn transfer(peers: &[Peer], c: &Path, sizes_max: usize) {
             };
             let is_bound = if make == ":" { "is_bound" } else { ":" };
             let to_peer = format!(
-                "{make} {address}; {{ {receives} > came; }} & {wait}
+                "{make} {address}; {receives} > came 2> said & {wait}
                  poste send --raw --timeout 20s {address} --file body && wait $!
                  {take_away} {address}; cmp body came",
                 // For the other sockets the command tries until somebody is there.
@@ -305,6 +310,31 @@ fn strings_go_to_and_come_from_programs_in_c() {
             ),
         ],
     );
+}
+
+#[test]
+fn questions_go_to_and_come_from_programs_in_c() {
+    let Some(c) = c_programs("questions_go_to_and_come_from_programs_in_c") else { return };
+    let servers = [
+        ("unix:x", "$c/unix_server x"),
+        ("seqpacket:x", "$c/unix_server x seqpacket"),
+        ("dgram:x", "$c/unix_datagram_server x"),
+        ("tcp:$host:$port", "$c/tcp_server $host $port"),
+        ("udp:$host:$port", "$c/udp_server $host $port"),
+    ];
+    for (address, server) in servers {
+        let line = format!(
+            "{server} > said & is_bound; poste call --c-string --timeout 10s {address} hello; wait"
+        );
+        try_lines(c, &[(&line, "HELLO\n")]);
+        // The client of the same name, twice, and one who answers.
+        let client = server.replace("server", "client");
+        let line = format!(
+            "poste reply --raw --body HELLO -n 2 {address} & is_bound
+             for client in 1 2; do printf 'hello\\0' | {client}; echo; done; wait"
+        );
+        try_lines(c, &[(&line, "HELLO\nHELLO\n")]);
+    }
 }
 
 /// The key that all the world uses, in a world of its own.

@@ -37,8 +37,8 @@ pub(crate) struct Peer {
     pub(crate) wire: fn(&[u8]) -> Vec<u8>,
 }
 
-/// Messages of one size that go one way.
-type Exchange = fn(&Peer, usize);
+/// The peer's line, the direction's name, and poste's side of it with a body of a size.
+type Direction = (&'static str, &'static str, fn(&Peer, usize));
 
 impl Peer {
     /// What most have in common.
@@ -57,9 +57,9 @@ impl Peer {
     /// Its trials: one for each direction.
     pub(crate) fn trials(self, args: &Arguments) -> Vec<Trial> {
         let mut trials = Vec::new();
-        let directions: [(&str, &str, Exchange); 2] = [
-            (self.sends, "to_poste", Peer::sends_to_poste),
-            (self.receives, "from_poste", Peer::receives_from_poste),
+        let directions: [Direction; 2] = [
+            (self.sends, "to_poste", Peer::poste_receives),
+            (self.receives, "from_poste", Peer::poste_sends),
         ];
         for (line, direction, run) in directions {
             if !line.is_empty() {
@@ -81,7 +81,7 @@ impl Peer {
     }
 
     /// The program sends, poste receives.
-    fn sends_to_poste(&self, size: usize) {
+    fn poste_receives(&self, size: usize) {
         let place = Place::made(self.over);
         let body = (self.body)(size);
         let wire = (self.wire)(&body);
@@ -101,7 +101,7 @@ impl Peer {
     }
 
     /// poste sends, the program receives.
-    fn receives_from_poste(&self, size: usize) {
+    fn poste_sends(&self, size: usize) {
         let place = Place::made(self.over);
         let body = (self.body)(size);
         let (mut sender, receiver) = self.start_receiving(&place, size);

@@ -34,8 +34,8 @@ pub(crate) struct Talk {
 const QUESTION: &[u8] = b"is anybody there?\0";
 const ANSWER: &[u8] = b"IS ANYBODY THERE?\0";
 
-/// One side of a talk, as poste takes it.
-type Side = fn(&Talk);
+/// The program's line, the side's name, and poste's part.
+type Side = (&'static str, &'static str, fn(&Talk));
 
 impl Talk {
     /// What most have in common.
@@ -53,7 +53,7 @@ impl Talk {
     /// Its trials: poste asks, and poste answers.
     pub(crate) fn trials(self, args: &Arguments) -> Vec<Trial> {
         let mut trials = Vec::new();
-        let sides: [(&str, &str, Side); 2] =
+        let sides: [Side; 2] =
             [(self.serves, "answers", Talk::answers), (self.asks, "asks", Talk::asks)];
         for (line, side, run) in sides {
             if !line.is_empty() {
