@@ -1,8 +1,9 @@
 //! What the dead have left: found with its proof, and taken away under its own lock.
 //!
 //! Garbage is what poste made and a dead owner can't take away any more: sockets, locks, half-made
-//! objects, records of what is gone, and permits of semaphores that are lost. Queues and FIFOs are none, whoever has died: they stay with
-//! their messages. What other programs left is none either: nothing proves that it is.
+//! objects, records of what is gone, and permits of semaphores that were taken with one. Queues and
+//! FIFOs are none, whoever has died: they stay with their messages. What other programs left is
+//! none either: nothing proves that it is.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -23,7 +24,7 @@ use crate::survey::Survey;
 /// Something that a dead process of poste left.
 #[derive(Debug)]
 pub struct Garbage {
-    /// What it is: an address, `semaphore:` and a name, or the path of a lock that says no more.
+    /// What it is: an address, `semaphore` and a name, or the path of a lock that says no more.
     pub address: String,
     /// Why nobody needs it any more, in words.
     pub proof: String,
@@ -185,7 +186,7 @@ fn take_draft(entry: &Entry) -> Result<(), Error> {
 
 fn of_permit(permit: LostPermit) -> Garbage {
     // Semaphores have no addresses; this says what it is.
-    let address = format!("semaphore:{}", permit.semaphore());
+    let address = format!("semaphore {}", permit.semaphore());
     Garbage { address, proof: permit.proof(), left: Left::Permit(permit) }
 }
 

@@ -131,7 +131,7 @@ fn file(pid: u32, link: &Path, target: &Path, mounts: &[PathBuf]) -> Option<What
             let parent = target.parent()?;
             let may_be = parent == Path::new("/") || mounts.iter().any(|mount| mount == parent);
             let is_queue = may_be
-                && statfs(link).is_ok_and(|stat| stat.f_type as i64 == MQUEUE_MAGIC)
+                && statfs(link).is_ok_and(|stat| stat.f_type == MQUEUE_MAGIC)
                 && ipc_namespace(pid) == ipc_namespace(std::process::id());
             is_queue.then_some(What::Queue(object))
         }
