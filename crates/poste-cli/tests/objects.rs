@@ -411,7 +411,7 @@ fn a_lost_permit_is_given_back() {
     scratch.run(&["gc", "--yes"]).prints("");
     dead.kill();
     // Its command dies with it, a moment later; the permit is lost only then.
-    let address = format!("semaphore /{name}");
+    let address = format!("semaphore:/{name}");
     let found = (0..500).find_map(|_| {
         std::thread::sleep(std::time::Duration::from_millis(10));
         by_address(&scratch.run(&["gc", "--json"]).out).remove(&address)

@@ -24,7 +24,7 @@ use crate::survey::Survey;
 /// Something that a dead process of poste left.
 #[derive(Debug)]
 pub struct Garbage {
-    /// What it is: an address, `semaphore` and a name, or the path of a lock that says no more.
+    /// What it is: an address, `semaphore:` and a name, or the path of a lock that says no more.
     pub address: String,
     /// Why nobody needs it any more, in words.
     pub proof: String,
@@ -186,7 +186,7 @@ fn take_draft(entry: &Entry) -> Result<(), Error> {
 
 fn of_permit(permit: LostPermit) -> Garbage {
     // Semaphores have no addresses; this says what it is.
-    let address = format!("semaphore {}", permit.semaphore());
+    let address = format!("semaphore:{}", permit.semaphore());
     Garbage { address, proof: permit.proof(), left: Left::Permit(permit) }
 }
 

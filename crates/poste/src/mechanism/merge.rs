@@ -427,7 +427,7 @@ impl Serve {
             })?;
             super::tcp::prepare(&socket);
             self.accepted += 1;
-            self.link = Some(Link::new(socket, self.flow, &self.options));
+            self.link = Some(Link::new(socket, self.flow, &self.options).lingering());
         }
         match &mut self.link {
             Some(link) => Ok(link),
