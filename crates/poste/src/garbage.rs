@@ -1,7 +1,7 @@
 //! What the dead have left: found with its proof, and taken away under its own lock.
 //!
 //! Garbage is what poste made and a dead owner can't take away any more: sockets, locks, half-made
-//! objects, records of what is gone, and permits of semaphores that were taken with one. Queues and
+//! objects, records of what is gone, and permits of semaphores that are lost. Queues and
 //! FIFOs are none, whoever has died: they stay with their messages. What other programs left is
 //! none either: nothing proves that it is.
 
