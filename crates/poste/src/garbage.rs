@@ -1,8 +1,9 @@
 //! What the dead have left: found with its proof, and taken away under its own lock.
 //!
 //! Garbage is what poste made and a dead owner can't take away any more: sockets, locks, half-made
-//! objects, records of what is gone, and permits of semaphores that are lost. Queues and FIFOs are
-//! none, whoever has died: they stay with their messages. What other programs left is none either: nothing proves that it is.
+//! objects, records of what is gone, and permits of semaphores that are lost. Queues and
+//! FIFOs are none, whoever has died: they stay with their messages. What other programs left is
+//! none either: nothing proves that it is.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
