@@ -4,8 +4,13 @@
 //! names the invariant and who keeps it. Signatures are the proof: descriptors are borrowed or
 //! owned, buffers are slices, and nothing that a peer writes is trusted.
 
+pub mod atomic;
+pub mod cpu;
 pub mod descriptor;
+pub mod fork;
+pub mod futex;
 pub mod lock;
+pub mod mapping;
 pub mod mqueue;
 pub mod pipe;
 pub mod sysctl;
