@@ -3,10 +3,11 @@
 use std::fmt;
 use std::ops::{Deref, Range};
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
 use crate::credentials::Credentials;
 use crate::error::{Error, Kind};
-use crate::mechanism::{Arrival, RecvEnd};
+use crate::mechanism::{Arrival, RecvEnd, Settle, Settler};
 use crate::outgoing::Outgoing;
 
 /// The message that a receiver has taken last, and the end that keeps its bytes.
@@ -18,6 +19,8 @@ pub(crate) struct Taken {
     pub(crate) sequence: u64,
     /// A message that came in pieces.
     pub(crate) joined: Vec<u8>,
+    /// A message that is dropped comes again; else it is done.
+    pub(crate) manual: bool,
 }
 
 /// Where the body lies.
@@ -30,6 +33,21 @@ pub(crate) enum Place {
 }
 
 impl Taken {
+    /// Ends the message, if it is to be ended.
+    fn end(&mut self, how: Settle) -> Result<(), Error> {
+        match std::mem::take(&mut self.arrival.token) {
+            0 => Ok(()),
+            token => self.end.settle(token, how),
+        }
+    }
+
+    /// Ends a message that nobody said anything about.
+    pub(crate) fn end_as_dropped(&mut self) {
+        let how = if self.manual { Settle::Again } else { Settle::Done };
+        // A message that was no more this receiver's comes again.
+        let _ = self.end(how);
+    }
+
     fn body(&self) -> &[u8] {
         match &self.place {
             Place::Piece(range) => &self.end.bytes(&self.arrival)[range.clone()],
@@ -99,7 +117,28 @@ impl Message<'_> {
         std::mem::take(&mut self.taken.arrival.descriptors)
     }
 
-    /// The message as one that may be kept.
+    /// Says that the message is done. A message that is dropped is done too, unless its receiver is
+    /// [manual](crate::Receiver::manual).
+    ///
+    /// # Errors
+    /// `Corrupt` where it was not this receiver's any more; what the system said.
+    pub fn acknowledge(self) -> Result<(), Error> {
+        self.taken.end(Settle::Done)
+    }
+
+    /// Gives the message back: it comes again, to whoever receives next.
+    ///
+    /// # Errors
+    /// `NotSupported` where the channel can't hand it out again; as [`Message::acknowledge`].
+    pub fn reject(self) -> Result<(), Error> {
+        if self.taken.arrival.token == 0 {
+            return Err(cannot_reject());
+        }
+        self.taken.end(Settle::Again)
+    }
+
+    /// The message as one that may be kept. With a [manual](crate::Receiver::manual) receiver it
+    /// is still to be acknowledged; else it is done.
     #[must_use]
     pub fn into_owned(mut self) -> OwnedMessage {
         let body = match self.taken.place {
@@ -114,6 +153,46 @@ impl Message<'_> {
             message_type: self.taken.arrival.message_type,
             redelivered: self.redelivered(),
             descriptors: self.take_descriptors(),
+            ticket: self.take_ticket(),
+        }
+    }
+
+    /// What is left to do about the message, by hand.
+    fn take_ticket(&mut self) -> Option<Ticket> {
+        if !self.taken.manual || self.taken.arrival.token == 0 {
+            return None;
+        }
+        let settler = self.taken.end.settler(self.taken.arrival.token)?;
+        Some(Ticket { settler, token: std::mem::take(&mut self.taken.arrival.token) })
+    }
+}
+
+impl Drop for Message<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        if self.taken.arrival.token != 0 {
+            self.taken.end_as_dropped();
+        }
+    }
+}
+
+/// A message that was kept and is still to be ended. Dropped, it comes again.
+struct Ticket {
+    settler: Arc<dyn Settler>,
+    token: u64,
+}
+
+impl Ticket {
+    fn end(mut self, how: Settle) -> Result<(), Error> {
+        self.settler.settle(std::mem::take(&mut self.token), how)
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        if self.token != 0 {
+            // A message that was no more this receiver's comes again anyhow.
+            let _ = self.settler.settle(self.token, Settle::Again);
         }
     }
 }
@@ -142,9 +221,32 @@ pub struct OwnedMessage {
     message_type: Option<i64>,
     redelivered: bool,
     descriptors: Vec<OwnedFd>,
+    /// It is to be ended by hand.
+    ticket: Option<Ticket>,
 }
 
 impl OwnedMessage {
+    /// Says that the message is done; where it was not taken by a
+    /// [manual](crate::Receiver::manual) receiver it is done already.
+    ///
+    /// # Errors
+    /// `Corrupt` where it was not this receiver's any more; what the system said.
+    pub fn acknowledge(mut self) -> Result<(), Error> {
+        self.ticket.take().map_or(Ok(()), |ticket| ticket.end(Settle::Done))
+    }
+
+    /// Gives the message back: it comes again, to whoever receives next. One of a
+    /// [manual](crate::Receiver::manual) receiver that is dropped comes again too.
+    ///
+    /// # Errors
+    /// `NotSupported` where it is done already, or the channel can't hand it out again.
+    pub fn reject(mut self) -> Result<(), Error> {
+        match self.ticket.take() {
+            Some(ticket) => ticket.end(Settle::Again),
+            None => Err(cannot_reject()),
+        }
+    }
+
     /// The body as text.
     ///
     /// # Errors
@@ -219,6 +321,12 @@ impl<'a> From<&'a OwnedMessage> for Outgoing<'a> {
     fn from(message: &'a OwnedMessage) -> Self {
         Outgoing::of(message).priority(message.priority())
     }
+}
+
+fn cannot_reject() -> Error {
+    Error::new(Kind::NotSupported, "the message is done, it can't be given back").with_hint(
+        "keep messages open with Receiver::manual, on a channel that redelivers, such as shm:",
+    )
 }
 
 fn text(body: &[u8]) -> Result<&str, Error> {

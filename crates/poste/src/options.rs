@@ -43,6 +43,18 @@ pub enum Role {
     Connect,
 }
 
+/// How an end waits where waiting need not be the kernel's: shared memory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Spin {
+    /// It sleeps at once.
+    Never,
+    /// It looks again for some microseconds as long as that has been paying off, then sleeps.
+    #[default]
+    WhileItPays,
+    /// It looks again and again, and takes a whole processor for it.
+    Always,
+}
+
 /// How an end is to be opened, by value.
 ///
 /// ```
@@ -68,6 +80,8 @@ pub struct Options {
     pub(crate) take: Option<u64>,
     pub(crate) role: Option<Role>,
     pub(crate) patience: Wait,
+    pub(crate) spin: Spin,
+    pub(crate) deliveries: Option<u8>,
 }
 
 impl Default for Options {
@@ -84,6 +98,8 @@ impl Default for Options {
             take: None,
             role: None,
             patience: Wait::Not,
+            spin: Spin::WhileItPays,
+            deliveries: None,
         }
     }
 }
@@ -195,6 +211,20 @@ impl Options {
         self
     }
 
+    /// How the end waits in shared memory.
+    #[must_use]
+    pub fn spin(mut self, spin: Spin) -> Self {
+        self.spin = spin;
+        self
+    }
+
+    /// How often a message may be handed out, 1 to 255: given back once more, it is set aside.
+    #[must_use]
+    pub fn deliveries(mut self, deliveries: u8) -> Self {
+        self.deliveries = Some(deliveries.max(1));
+        self
+    }
+
     /// Whether the mechanism's own bytes are on the wire.
     pub(crate) fn is_raw(&self) -> bool {
         self.framing != Framing::Enveloped
@@ -224,6 +254,8 @@ impl Options {
         note(self.shared, "shared");
         note(self.message_type.is_some(), "type");
         note(self.role.is_some(), "listen");
+        note(self.spin != Spin::default(), "spin");
+        note(self.deliveries.is_some(), "deliveries");
         settings
     }
 
@@ -248,6 +280,20 @@ impl Options {
                 "type" => options.message_type = Some(number(name, value)?),
                 "shared" => set(&mut options.shared)?,
                 "check" => set(&mut options.check)?,
+                "deliveries" => {
+                    let count: u8 = number(name, value)?;
+                    options.deliveries = Some(count.max(1));
+                }
+                "spin" => {
+                    options.spin = match value.as_str() {
+                        "never" => Spin::Never,
+                        "while-it-pays" => Spin::WhileItPays,
+                        "always" => Spin::Always,
+                        _ => {
+                            return Err(wrong(name, value, "is never, while-it-pays or always"));
+                        }
+                    }
+                }
                 "create" => {
                     let mut create = false;
                     set(&mut create)?;
@@ -258,7 +304,8 @@ impl Options {
                 _ => {
                     return Err(Error::new(Kind::Invalid, format!("no option {name:?} is known"))
                         .with_hint(
-                            "known are capacity, message-size, mode, type, create, shared, check",
+                            "known are capacity, message-size, mode, type, create, shared, check, spin, \
+                             deliveries",
                         ));
                 }
             }

@@ -99,6 +99,7 @@ impl Receiver {
                 priority: 0,
                 sequence: 0,
                 joined: Vec::new(),
+                manual: false,
             },
             mechanism,
             traits: opened.traits,
@@ -186,6 +187,32 @@ impl Receiver {
             count += 1;
         }
         Ok(count)
+    }
+
+    /// Acknowledges by hand: a message that is dropped without [`Message::acknowledge`] comes again,
+    /// to whoever receives next, and one that was taken by a process that dies does in any case.
+    /// Where the channel can't hand a message out twice (its capabilities' `redelivers` says so)
+    /// nothing changes.
+    #[must_use]
+    pub fn manual(mut self) -> Receiver {
+        self.taken.manual = true;
+        self
+    }
+
+    /// Says that a message which was kept is done.
+    ///
+    /// # Errors
+    /// As [`OwnedMessage::acknowledge`].
+    pub fn acknowledge(&mut self, message: OwnedMessage) -> Result<(), Error> {
+        message.acknowledge()
+    }
+
+    /// Gives a message which was kept back: it comes again.
+    ///
+    /// # Errors
+    /// As [`OwnedMessage::reject`].
+    pub fn reject(&mut self, message: OwnedMessage) -> Result<(), Error> {
+        message.reject()
     }
 
     /// Another receiver on the same channel.
@@ -284,6 +311,10 @@ impl Receiver {
     #[inline(always)]
     fn next(&mut self, wait: Wait) -> Result<(), Error> {
         let wait = wait.begin();
+        if self.taken.arrival.token != 0 {
+            // One that was forgotten, not dropped.
+            self.taken.end_as_dropped();
+        }
         let result = loop {
             if let Some(wanted) = self.wanted {
                 self.taken.end.want(wanted.max(1));
@@ -345,10 +376,10 @@ impl Receiver {
                 return Ok(false);
             }
         }
-        if self.options.is_raw() {
+        if self.traits.bare || self.options.is_raw() {
             self.taken.place = Place::Piece(0..arrival.size);
             self.taken.priority = arrival.priority.unwrap_or(0);
-            self.taken.sequence = 0;
+            self.taken.sequence = if self.traits.bare { arrival.sequence } else { 0 };
             return Ok(true);
         }
         let bytes = self.taken.end.bytes(arrival);

@@ -1,0 +1,5 @@
+//! Mailboxes in shared memory: what the contract tests don't ask of every mechanism.
+
+mod basics;
+mod kills;
+mod peer;
