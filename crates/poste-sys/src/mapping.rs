@@ -35,6 +35,17 @@ pub struct Mapping {
     backed: AtomicUsize,
     access: Access,
     file: OwnedFd,
+    /// In a model: the words, which are loom's.
+    #[cfg(poste_loom)]
+    model: Option<Model>,
+}
+
+/// The words of a model, by their offsets.
+#[cfg(poste_loom)]
+#[derive(Debug)]
+struct Model {
+    words: Vec<(usize, AtomicU64)>,
+    halves: Vec<(usize, AtomicU32)>,
 }
 
 // SAFETY: the memory is shared with other processes anyhow; it is reached through atomics and through slices whose exclusion the callers' protocol keeps.
@@ -69,9 +80,37 @@ impl Mapping {
             return Err(last_errno());
         }
         let start = NonNull::new(start.cast()).ok_or(Errno::NOMEM)?;
-        let mapping = Mapping { start, size, offset, backed: AtomicUsize::new(0), access, file };
+        let mapping = Mapping {
+            start,
+            size,
+            offset,
+            backed: AtomicUsize::new(0),
+            access,
+            file,
+            #[cfg(poste_loom)]
+            model: None,
+        };
         mapping.measure()?;
         Ok(mapping)
+    }
+
+    /// A mapping of loom's words at these offsets, all 0, and of `size` bytes for bodies that nobody
+    /// looks at. To be made within a model.
+    #[cfg(poste_loom)]
+    #[must_use]
+    pub fn model(words: &[usize], halves: &[usize], size: usize) -> Mapping {
+        let file = std::fs::File::open("/dev/null").expect("the null device opens");
+        let words = words.iter().map(|at| (*at, AtomicU64::new(0))).collect();
+        let halves = halves.iter().map(|at| (*at, AtomicU32::new(0))).collect();
+        Mapping {
+            start: NonNull::dangling(),
+            size: 0,
+            offset: 0,
+            backed: AtomicUsize::new(size),
+            access: Access::Read,
+            file: file.into(),
+            model: Some(Model { words, halves }),
+        }
     }
 
     /// The file.
@@ -104,6 +143,11 @@ impl Mapping {
     #[must_use]
     #[inline]
     pub fn word(&self, at: usize) -> &AtomicU64 {
+        #[cfg(poste_loom)]
+        if let Some(model) = &self.model {
+            let found = model.words.iter().find(|(word, _)| *word == at);
+            return &found.expect("the model has this word").1;
+        }
         assert!(at % 8 == 0 && at + 8 <= self.backed() && self.access == Access::Write);
         // SAFETY: in bounds, aligned and backed as just checked; every process reaches it by atomics only.
         unsafe { self.start.add(at).cast::<AtomicU64>().as_ref() }
@@ -116,6 +160,11 @@ impl Mapping {
     #[must_use]
     #[inline]
     pub fn half(&self, at: usize) -> &AtomicU32 {
+        #[cfg(poste_loom)]
+        if let Some(model) = &self.model {
+            let found = model.halves.iter().find(|(word, _)| *word == at);
+            return &found.expect("the model has this word").1;
+        }
         assert!(at % 4 == 0 && at + 4 <= self.backed() && self.access == Access::Write);
         // SAFETY: in bounds, aligned and backed as just checked; every process reaches it by atomics only.
         unsafe { self.start.add(at).cast::<AtomicU32>().as_ref() }
@@ -168,12 +217,15 @@ impl Mapping {
     #[inline]
     fn holds(&self, at: usize, size: usize) -> bool {
         let Some(end) = at.checked_add(size) else { return false };
-        end <= self.backed() || (end <= self.size && self.measure().is_ok_and(|now| end <= now))
+        end <= self.backed().min(self.size) || (end <= self.size && self.measure().is_ok_and(|now| end <= now))
     }
 }
 
 impl Drop for Mapping {
     fn drop(&mut self) {
+        if self.size == 0 {
+            return;
+        }
         // SAFETY: this is the whole of what `new` mapped, and no reference outlives the value.
         unsafe { libc::munmap(self.start.as_ptr().cast(), self.size) };
     }

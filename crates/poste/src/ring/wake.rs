@@ -83,8 +83,8 @@ pub(crate) fn word(header: &Mapping, place: usize) -> &poste_sys::atomic::Atomic
 /// been stopped before it woke.
 pub(crate) fn alert(header: &Mapping, place: usize) {
     let word = word(header, place);
-    // Release pairs with the acquire of the sleeper's swap to 0 (`Wait::sleep`): where that takes
+    // The release in it pairs with the acquire of the sleeper's swap to 0 (`Wait::sleep`): where that takes
     // this 1 away, the look that follows it sees what was stored before.
-    word.store(1, Ordering::Release);
+    word.swap(1, Ordering::AcqRel);
     poste_sys::futex::wake(word);
 }
