@@ -4,6 +4,7 @@
 //! names the invariant and who keeps it. Signatures are the proof: descriptors are borrowed or
 //! owned, buffers are slices, and nothing that a peer writes is trusted.
 
+pub mod ancillary;
 pub mod atomic;
 pub mod cpu;
 pub mod descriptor;
@@ -15,6 +16,8 @@ pub mod mqueue;
 pub mod pipe;
 pub mod sysctl;
 pub mod sysv;
+#[doc(hidden)]
+pub mod testing;
 
 /// The last error of the calling thread, as rustix says it.
 fn last_errno() -> rustix::io::Errno {

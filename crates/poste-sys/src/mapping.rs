@@ -217,7 +217,8 @@ impl Mapping {
     #[inline]
     fn holds(&self, at: usize, size: usize) -> bool {
         let Some(end) = at.checked_add(size) else { return false };
-        end <= self.backed().min(self.size) || (end <= self.size && self.measure().is_ok_and(|now| end <= now))
+        end <= self.backed().min(self.size)
+            || (end <= self.size && self.measure().is_ok_and(|now| end <= now))
     }
 }
 

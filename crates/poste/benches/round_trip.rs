@@ -9,8 +9,9 @@
 //! compared with poll and call. The plain program calls libc's own functions, through std, as a
 //! program without poste would: on this class of machine the first return after a system call costs
 //! more than everything that poste does, and code with the call inlined into the loop never pays it.
-//! Each figure is the median over rounds of
-//! 1,000 round trips; the ratio is the median of the ratios of neighbouring rounds.
+//! Each figure is the median over rounds of 1,000 round trips; the ratio is the median of the ratios
+//! of neighbouring rounds. Beside a deadline stands what polling itself costs: the figure divided by
+//! that of the blocking call, where both are measured.
 
 use std::error::Error;
 use std::fs::File;
@@ -31,6 +32,35 @@ use rustix::thread::{CpuSet, sched_setaffinity};
 
 type Outcome<T> = Result<T, Box<dyn Error>>;
 
+/// With `-body`, poste takes bodies only, as the plain program does; else descriptors and the
+/// sender's credentials too, which need `recvmsg`.
+const SCHEMES: [&str; 14] = [
+    "pipe",
+    "pair",
+    "pair-body",
+    "fifo",
+    "mq",
+    "sysv",
+    "unix",
+    "unix-body",
+    "seqpacket",
+    "seqpacket-body",
+    "dgram",
+    "dgram-body",
+    "tcp",
+    "udp",
+];
+
+/// The mechanism without the suffix.
+fn kind(scheme: &str) -> &str {
+    scheme.strip_suffix("-body").unwrap_or(scheme)
+}
+
+fn options(scheme: &str) -> Options {
+    let options = Options::new().create().patience(Wait::For(LIMIT));
+    if scheme.ends_with("-body") { options.body_only() } else { options }
+}
+
 const SIZE: usize = 64;
 const TRIPS: usize = 1000;
 const ROUNDS: usize = 31;
@@ -43,33 +73,60 @@ fn main() -> Outcome<()> {
             return echo(&mut Plain::from_parent(&rest[0])?, &rest[1]);
         }
         if role == "echo-poste" {
-            return echo(&mut Poste::in_child(&rest[0])?, &rest[1]);
+            return echo(&mut Poste::in_child(&rest[0], &options(&rest[2]))?, &rest[1]);
         }
     }
     println!("round trip of {SIZE} bytes, both processes on processor 0, µs");
-    println!("{:<10} {:<10} {:>8} {:>8} {:>7}", "mechanism", "waiting", "plain", "poste", "ratio");
-    for scheme in ["pipe", "pair", "fifo", "mq", "sysv", "unix", "seqpacket", "dgram", "tcp", "udp"]
-    {
+    println!(
+        "{:<14} {:<10} {:>8} {:>8} {:>7}   deadline / blocking",
+        "mechanism", "waiting", "plain", "poste", "ratio"
+    );
+    for scheme in SCHEMES {
         if !arguments.is_empty() && !arguments.iter().any(|wanted| wanted == scheme) {
             continue;
         }
+        let mut blocking = None;
         for waiting in ["blocking", "deadline"] {
-            let listens = matches!(scheme, "unix" | "seqpacket" | "tcp");
+            let listens = matches!(kind(scheme), "unix" | "seqpacket" | "tcp");
             let can = match waiting {
                 "blocking" => !listens,
                 _ => scheme != "sysv",
             };
             if can {
-                compare(scheme, waiting)?;
+                let row = compare(scheme, waiting)?;
+                println!("{}", row.print(scheme, waiting, blocking.as_ref()));
+                blocking = Some(row);
             }
         }
     }
     Ok(())
 }
 
-/// Runs both in turns and prints the row.
-fn compare(scheme: &str, waiting: &str) -> Outcome<()> {
-    let (mut plain, mut plain_child) = Plain::with_child(scheme, waiting)?;
+/// What one way of waiting costs: two times in µs, and the ratio.
+struct Row {
+    plain: f64,
+    poste: f64,
+    ratio: f64,
+}
+
+impl Row {
+    /// With the row of the blocking call, where there is one, to tell what polling costs.
+    fn print(&self, scheme: &str, waiting: &str, blocking: Option<&Row>) -> String {
+        let Row { plain, poste, ratio } = self;
+        let row = format!("{scheme:<14} {waiting:<10} {plain:>8.2} {poste:>8.2} {ratio:>7.3}");
+        match blocking {
+            None => row,
+            Some(blocking) => {
+                let (plain, poste) = (plain / blocking.plain, poste / blocking.poste);
+                format!("{row}   plain {plain:.3}, poste {poste:.3}")
+            }
+        }
+    }
+}
+
+/// Runs both in turns.
+fn compare(scheme: &str, waiting: &str) -> Outcome<Row> {
+    let (mut plain, mut plain_child) = Plain::with_child(kind(scheme), waiting)?;
     let (mut poste, mut poste_child) = Poste::with_child(scheme, waiting)?;
     pin(0)?;
     let how = How::of(waiting);
@@ -83,17 +140,11 @@ fn compare(scheme: &str, waiting: &str) -> Outcome<()> {
             ratios.push(second / first);
         }
     }
-    println!(
-        "{scheme:<10} {waiting:<10} {:>8.2} {:>8.2} {:>7.3}",
-        median(&mut plains),
-        median(&mut postes),
-        median(&mut ratios)
-    );
     for child in [&mut plain_child, &mut poste_child] {
         child.kill()?;
         child.wait()?;
     }
-    let (there, back) = addresses(scheme);
+    let (there, back) = addresses(kind(scheme));
     for address in [there, back] {
         // A killed child leaves its socket; a port leaves nothing, and says so.
         let _ = poste::remove(address);
@@ -101,7 +152,8 @@ fn compare(scheme: &str, waiting: &str) -> Outcome<()> {
     for queue in GONE.lock().map_err(|_| "poisoned")?.drain(..) {
         sysv::remove(queue)?;
     }
-    Ok(())
+    let [plain, poste, ratio] = [&mut plains, &mut postes, &mut ratios].map(|v| median(v));
+    Ok(Row { plain, poste, ratio })
 }
 
 fn median(values: &mut [f64]) -> f64 {
@@ -187,22 +239,22 @@ impl Poste {
         if scheme == "pipe" {
             let (sender, theirs) = poste::pipe()?;
             let (back, receiver) = poste::pipe()?;
-            command.args(["echo-poste", "fd:0 fd:1", waiting]);
+            command.args(["echo-poste", "fd:0 fd:1", waiting, scheme]);
             command.stdin(theirs.into_descriptor()?).stdout(back.into_descriptor()?);
             return Ok((Poste { sender, receiver }, command.spawn()?));
         }
-        if scheme == "pair" {
-            let (ours, theirs) = poste::pair()?;
+        if kind(scheme) == "pair" {
+            let (ours, theirs) = poste::pair_with(&options(scheme))?;
             let (sender, receiver) = ours.split();
-            command.args(["echo-poste", "fd:0 fd:0", waiting]);
+            command.args(["echo-poste", "fd:0 fd:0", waiting, scheme]);
             let (theirs, _) = theirs.split();
             command.stdin(theirs.into_descriptor()?);
             return Ok((Poste { sender, receiver }, command.spawn()?));
         }
-        let (there, back) = addresses(scheme);
-        let receiver = Receiver::create(&back)?;
+        let (there, back) = addresses(kind(scheme));
+        let receiver = Receiver::open_with(&back, &options(scheme))?;
         let back = receiver.address().to_string();
-        command.args(["echo-poste", &format!("{there} {back}"), waiting]);
+        command.args(["echo-poste", &format!("{there} {back}"), waiting, scheme]);
         command.stdout(Stdio::piped());
         let mut child = command.spawn()?;
         let mut real = String::new();
@@ -211,20 +263,18 @@ impl Poste {
         while output.read(&mut byte)? == 1 && byte[0] != b'\n' {
             real.push(byte[0].into());
         }
-        let patience = Options::new().patience(Wait::For(LIMIT));
-        let sender = Sender::open_with(&real, &patience)?;
+        let sender = Sender::open_with(&real, &options(scheme))?;
         Ok((Poste { sender, receiver }, child))
     }
 
-    fn in_child(addresses: &str) -> Outcome<Poste> {
+    fn in_child(addresses: &str, options: &Options) -> Outcome<Poste> {
         let (there, back) = addresses.split_once(' ').ok_or("two addresses")?;
-        let receiver = Receiver::create(there)?;
+        let receiver = Receiver::open_with(there, options)?;
         if !there.starts_with("fd:") {
             println!("{}", receiver.address());
             std::io::stdout().flush()?;
         }
-        let patience = Options::new().patience(Wait::For(LIMIT));
-        let sender = Sender::open_with(back, &patience)?;
+        let sender = Sender::open_with(back, options)?;
         Ok(Poste { sender, receiver })
     }
 }

@@ -99,9 +99,9 @@ fn main() {
     };
     let repeat = value("--repeat").unwrap_or(3);
     let time = Duration::from_millis(value("--time").unwrap_or(300));
-    let filter = arguments.iter().find(|argument| {
-        !argument.starts_with("--") && argument.parse::<u64>().is_err()
-    });
+    let filter = arguments
+        .iter()
+        .find(|argument| !argument.starts_with("--") && argument.parse::<u64>().is_err());
     let rows: Vec<_> = ROWS
         .iter()
         .enumerate()
@@ -148,7 +148,9 @@ fn attach() {
         times[3].push(timed(&mut || drop((sender.take(), receiver.take()))));
         poste::remove(&name).unwrap();
     }
-    for (what, times) in ["create", "attach sender", "attach receiver", "detach both"].iter().zip(times) {
+    for (what, times) in
+        ["create", "attach sender", "attach receiver", "detach both"].iter().zip(times)
+    {
         println!("{what:40} {:9.1} µs", median(times));
     }
 }
@@ -276,7 +278,9 @@ impl Channel {
                 let options = Options::new().create().spin(spin);
                 let address = format!("shm:{name}");
                 match side {
-                    Side::Sender => channel.sender = Some(Sender::open_with(&address, &options).unwrap()),
+                    Side::Sender => {
+                        channel.sender = Some(Sender::open_with(&address, &options).unwrap())
+                    }
                     Side::Receiver => {
                         channel.receiver = Some(Receiver::open_with(&address, &options).unwrap());
                     }
@@ -393,8 +397,12 @@ const SLOTS: usize = 4096;
 
 impl Ring {
     fn new(name: &str, size: usize, futex: bool) -> Ring {
-        let options =
-            File::options().read(true).write(true).create(true).truncate(false).open(ring_path(name));
+        let options = File::options()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(ring_path(name));
         let file = OwnedFd::from(options.unwrap());
         let slots = match size {
             0..=1024 => 1024,

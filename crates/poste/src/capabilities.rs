@@ -90,6 +90,8 @@ pub struct Capabilities {
     pub delay: Duration,
     /// The channel has a name that unrelated processes can find.
     pub named: bool,
+    /// The end that listens makes the name, and takes it away when it closes.
+    pub made_by_listening: bool,
     /// The channel, with what lies in it, stays when all its users are gone.
     pub survives_its_users: bool,
     /// Messages may be lost on the way, and are counted where that can be seen.
@@ -118,6 +120,7 @@ impl Capabilities {
         pollable: true,
         delay: Duration::ZERO,
         named: true,
+        made_by_listening: false,
         survives_its_users: false,
         may_lose: false,
         network: false,

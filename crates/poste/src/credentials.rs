@@ -27,3 +27,25 @@ impl Credentials {
         self.gid
     }
 }
+
+/// Who may send to a receiver.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Allowed {
+    /// This user only.
+    pub(crate) user: Option<u32>,
+    /// Processes of this group only.
+    pub(crate) group: Option<u32>,
+}
+
+impl Allowed {
+    /// Whether somebody with these credentials may send. Who isn't known may not, if it matters.
+    pub(crate) fn allows(&self, who: &Credentials) -> bool {
+        self.user.is_none_or(|uid| who.uid == Some(uid))
+            && self.group.is_none_or(|gid| who.gid == Some(gid))
+    }
+
+    /// Whether it matters who sends.
+    pub(crate) fn is_restricted(&self) -> bool {
+        self.user.is_some() || self.group.is_some()
+    }
+}

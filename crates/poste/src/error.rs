@@ -251,7 +251,8 @@ fn limit(name: &'static str, value: u64, raise_with: &str) -> Kind {
     Kind::Limit { name, value, raise_with: raise_with.to_owned() }
 }
 
-fn open_files() -> u64 {
+/// How many descriptors this process may have open.
+pub(crate) fn open_files() -> u64 {
     rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(u64::MAX)
 }
 

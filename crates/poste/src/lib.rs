@@ -20,6 +20,7 @@
 #![forbid(unsafe_code)]
 
 mod address;
+mod answers;
 mod capabilities;
 mod credentials;
 mod duplex;
@@ -48,11 +49,11 @@ pub use capabilities::{
 pub use credentials::Credentials;
 pub use duplex::{Duplex, local, local_with, pair, pair_with, pipe, pipe_with, pipes, pipes_with};
 pub use error::{Error, Kind};
+pub use loan::Loan;
 pub use message::{Message, OwnedMessage};
 pub use options::{Create, Framing, Options, Role, Spin, parse_size};
 pub use outgoing::Outgoing;
 pub use receiver::Receiver;
-pub use loan::Loan;
 pub use sender::{Level, Sender};
 pub use wait::{Call, Halt, Wait};
 

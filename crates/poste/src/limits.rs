@@ -43,8 +43,9 @@ pub const LOOK_BELOW: usize = 16;
 /// With more of them it looks after each such number of messages, so that batches stay cheap.
 pub const LOOK_EVERY: u32 = 64;
 
-/// How many packets are taken in before one is delivered.
-pub const PACKETS_AT_ONCE: usize = 8;
+/// How many packets are taken in before one is delivered, as long as they hold no more than
+/// [`READ_MAX`] together: the window in which the more urgent goes first.
+pub const PACKETS_AT_ONCE: usize = 64;
 
 /// The largest raw packet that can be received: twice what an ordinary sender can send (its socket
 /// buffer, `net.core.wmem_max`, 4 MiB on many machines). The memory is reserved, not touched.
@@ -143,3 +144,9 @@ pub const RECOVER_EVERY: Duration = Duration::from_millis(10);
 /// How long a sleeper sleeps at most where it can't be told of every death (a process of another
 /// pid namespace).
 pub const BLIND_SLEEP: Duration = Duration::from_millis(50);
+
+/// How many datagrams' sources a receiver remembers, to answer them.
+pub const SOURCES_MAX: usize = 1024;
+
+/// How long an answer waits for a caller that doesn't read: a slow one must not hold up the others.
+pub const ANSWER_PATIENCE: Duration = Duration::from_secs(5);

@@ -6,9 +6,12 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use crate::credentials::Credentials;
+use crate::envelope::{BLOCK, CallBlock, HEADER_MAX, Header, Part, PieceKind};
 use crate::error::{Error, Kind};
-use crate::mechanism::{Arrival, RecvEnd, Settle, Settler};
+use crate::limits::ANSWER_PATIENCE;
+use crate::mechanism::{Arrival, Frame, RecvEnd, Settle, Settler};
 use crate::outgoing::Outgoing;
+use crate::wait::Wait;
 
 /// The message that a receiver has taken last, and the end that keeps its bytes.
 pub(crate) struct Taken {
@@ -20,7 +23,18 @@ pub(crate) struct Taken {
     /// A message that came in pieces.
     pub(crate) joined: Vec<u8>,
     /// A message that is dropped comes again; else it is done.
-    pub(crate) manual: bool,
+    pub(crate) if_dropped: Settle,
+    /// How it may be answered, once.
+    pub(crate) way_back: Option<WayBack>,
+}
+
+/// How a message is answered.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct WayBack {
+    /// The caller's number for the call; `None`: raw, the answer is bytes.
+    pub(crate) call: Option<CallBlock>,
+    /// The largest piece that goes back.
+    pub(crate) piece_size: usize,
 }
 
 /// Where the body lies.
@@ -33,19 +47,47 @@ pub(crate) enum Place {
 }
 
 impl Taken {
-    /// Ends the message, if it is to be ended.
-    fn end(&mut self, how: Settle) -> Result<(), Error> {
-        match std::mem::take(&mut self.arrival.token) {
-            0 => Ok(()),
-            token => self.end.settle(token, how),
-        }
+    /// What is left to do about the message, where something is.
+    #[inline]
+    pub(crate) fn take_ticket(&mut self) -> Option<Ticket> {
+        let settler = self.arrival.settler.take()?;
+        Some(Ticket { settler, token: self.arrival.token, if_dropped: self.if_dropped })
     }
 
-    /// Ends a message that nobody said anything about.
-    pub(crate) fn end_as_dropped(&mut self) {
-        let how = if self.manual { Settle::Again } else { Settle::Done };
-        // A message that was no more this receiver's comes again.
-        let _ = self.end(how);
+    /// Sends an answer the way the message came, in pieces where it must be.
+    fn answer(&mut self, kind: PieceKind, body: &[u8]) -> Result<(), Error> {
+        let Some(WayBack { call, piece_size }) = self.way_back.take() else {
+            return Err(Error::new(Kind::NotSupported, "it is no call, or has been answered"));
+        };
+        let to = Some(self.arrival.source);
+        let wait = Wait::For(ANSWER_PATIENCE).begin();
+        let Some(back) = self.end.back() else {
+            return Err(Error::new(Kind::NotSupported, "this channel has no way back"));
+        };
+        if call.is_none() {
+            return back.send(&Frame { body, to, ..Frame::default() }, wait).map(drop);
+        }
+        let room = piece_size - BLOCK * 3;
+        let total = body.len() as u64;
+        let mut rest = body;
+        loop {
+            let (part, after) = rest.split_at(rest.len().min(room));
+            let offset = total - rest.len() as u64;
+            let header = Header {
+                kind,
+                call,
+                part: (body.len() > room).then_some(Part { total, offset }),
+                ..Header::message(part.len() as u32)
+            };
+            let mut head = [0; HEADER_MAX];
+            let length = header.encode(&mut head);
+            let frame = Frame { head: &head[..length], body: part, to, ..Frame::default() };
+            back.send(&frame, wait)?;
+            rest = after;
+            if rest.is_empty() {
+                return Ok(());
+            }
+        }
     }
 
     fn body(&self) -> &[u8] {
@@ -71,6 +113,7 @@ impl Taken {
 /// A message that is received within a loop can't be returned from it: [`Message::into_owned`] can.
 pub struct Message<'a> {
     pub(crate) taken: &'a mut Taken,
+    pub(crate) ticket: Option<Ticket>,
 }
 
 impl Message<'_> {
@@ -117,13 +160,30 @@ impl Message<'_> {
         std::mem::take(&mut self.taken.arrival.descriptors)
     }
 
+    /// Answers a call. In raw mode it sends bytes back to where the message came from.
+    ///
+    /// # Errors
+    /// `NotSupported` where the message is no call, has been answered, or there is no way back;
+    /// `Disconnected` where the caller is gone; `TimedOut` where it doesn't read.
+    pub fn reply<'b>(&mut self, answer: impl Into<Outgoing<'b>>) -> Result<(), Error> {
+        self.taken.answer(PieceKind::Reply, answer.into().body)
+    }
+
+    /// Answers a call with an error, in words: the caller gets [`Kind::Failed`].
+    ///
+    /// # Errors
+    /// As [`Message::reply`].
+    pub fn reply_error(&mut self, text: &str) -> Result<(), Error> {
+        self.taken.answer(PieceKind::Error, text.as_bytes())
+    }
+
     /// Says that the message is done. A message that is dropped is done too, unless its receiver is
     /// [manual](crate::Receiver::manual).
     ///
     /// # Errors
     /// `Corrupt` where it was not this receiver's any more; what the system said.
     pub fn acknowledge(self) -> Result<(), Error> {
-        self.taken.end(Settle::Done)
+        self.ticket.map_or(Ok(()), |ticket| ticket.end(Settle::Done))
     }
 
     /// Gives the message back: it comes again, to whoever receives next.
@@ -131,10 +191,7 @@ impl Message<'_> {
     /// # Errors
     /// `NotSupported` where the channel can't hand it out again; as [`Message::acknowledge`].
     pub fn reject(self) -> Result<(), Error> {
-        if self.taken.arrival.token == 0 {
-            return Err(cannot_reject());
-        }
-        self.taken.end(Settle::Again)
+        self.ticket.map_or_else(|| Err(cannot_reject()), |ticket| ticket.end(Settle::Again))
     }
 
     /// The message as one that may be kept. With a [manual](crate::Receiver::manual) receiver it
@@ -153,33 +210,18 @@ impl Message<'_> {
             message_type: self.taken.arrival.message_type,
             redelivered: self.redelivered(),
             descriptors: self.take_descriptors(),
-            ticket: self.take_ticket(),
-        }
-    }
-
-    /// What is left to do about the message, by hand.
-    fn take_ticket(&mut self) -> Option<Ticket> {
-        if !self.taken.manual || self.taken.arrival.token == 0 {
-            return None;
-        }
-        let settler = self.taken.end.settler(self.taken.arrival.token)?;
-        Some(Ticket { settler, token: std::mem::take(&mut self.taken.arrival.token) })
-    }
-}
-
-impl Drop for Message<'_> {
-    #[inline]
-    fn drop(&mut self) {
-        if self.taken.arrival.token != 0 {
-            self.taken.end_as_dropped();
+            ticket: self.ticket.take().filter(|ticket| ticket.if_dropped == Settle::Again),
         }
     }
 }
 
-/// A message that was kept and is still to be ended. Dropped, it comes again.
-struct Ticket {
+/// What is left to do about a message that can come again. It borrows nothing, so that a message
+/// which is not used any more doesn't keep its receiver from receiving the next one.
+pub(crate) struct Ticket {
     settler: Arc<dyn Settler>,
+    /// 0: it is done.
     token: u64,
+    if_dropped: Settle,
 }
 
 impl Ticket {
@@ -189,10 +231,11 @@ impl Ticket {
 }
 
 impl Drop for Ticket {
+    #[inline]
     fn drop(&mut self) {
         if self.token != 0 {
             // A message that was no more this receiver's comes again anyhow.
-            let _ = self.settler.settle(self.token, Settle::Again);
+            let _ = self.settler.settle(self.token, self.if_dropped);
         }
     }
 }
@@ -244,6 +287,17 @@ impl OwnedMessage {
         match self.ticket.take() {
             Some(ticket) => ticket.end(Settle::Again),
             None => Err(cannot_reject()),
+        }
+    }
+
+    /// A message that came by itself.
+    pub(crate) fn of(body: Vec<u8>, arrival: &mut Arrival, priority: u16) -> OwnedMessage {
+        OwnedMessage {
+            body,
+            priority,
+            credentials: arrival.credentials,
+            descriptors: std::mem::take(&mut arrival.descriptors),
+            ..OwnedMessage::default()
         }
     }
 

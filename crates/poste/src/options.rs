@@ -6,6 +6,7 @@
 use std::str::FromStr;
 
 use crate::address::Address;
+use crate::credentials::Allowed;
 use crate::error::{Error, Kind};
 use crate::wait::Wait;
 
@@ -82,6 +83,9 @@ pub struct Options {
     pub(crate) patience: Wait,
     pub(crate) spin: Spin,
     pub(crate) deliveries: Option<u8>,
+    pub(crate) body_only: bool,
+    pub(crate) half_close: bool,
+    pub(crate) allowed: Allowed,
 }
 
 impl Default for Options {
@@ -100,6 +104,9 @@ impl Default for Options {
             patience: Wait::Not,
             spin: Spin::WhileItPays,
             deliveries: None,
+            body_only: false,
+            half_close: false,
+            allowed: Allowed::default(),
         }
     }
 }
@@ -222,6 +229,36 @@ impl Options {
     #[must_use]
     pub fn deliveries(mut self, deliveries: u8) -> Self {
         self.deliveries = Some(deliveries.max(1));
+        self
+    }
+
+    /// Takes nothing but the bodies of messages: no descriptors, which nobody can send then, and of
+    /// datagrams not who sent them. Receiving over Unix sockets costs a little less.
+    #[must_use]
+    pub fn body_only(mut self) -> Self {
+        self.body_only = true;
+        self
+    }
+
+    /// A call closes its half of the connection when it has asked, as peers expect that read up to
+    /// the end before they answer.
+    #[must_use]
+    pub fn half_close(mut self) -> Self {
+        self.half_close = true;
+        self
+    }
+
+    /// Receives only from this user, as the kernel vouches for it; others are refused.
+    #[must_use]
+    pub fn require_user(mut self, uid: u32) -> Self {
+        self.allowed.user = Some(uid);
+        self
+    }
+
+    /// Receives only from processes of this group, as the kernel vouches for it; others are refused.
+    #[must_use]
+    pub fn require_group(mut self, gid: u32) -> Self {
+        self.allowed.group = Some(gid);
         self
     }
 

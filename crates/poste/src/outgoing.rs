@@ -2,6 +2,8 @@
 
 use std::os::fd::BorrowedFd;
 
+use crate::envelope::CallBlock;
+
 /// A message on its way out. It borrows its body: what was not sent is still the caller's.
 ///
 /// ```
@@ -19,6 +21,8 @@ pub struct Outgoing<'a> {
     pub(crate) priority: u16,
     pub(crate) message_type: Option<i64>,
     pub(crate) descriptors: &'a [BorrowedFd<'a>],
+    /// The call that it asks.
+    pub(crate) call: Option<CallBlock>,
 }
 
 impl<'a> Outgoing<'a> {

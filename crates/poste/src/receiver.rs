@@ -3,15 +3,17 @@
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
+use rustix::io::Errno;
+
 use crate::address::Address;
 use crate::capabilities::{Capabilities, Counters, Facts};
 use crate::envelope::{Header, PieceKind, Speaker, body_check};
 use crate::error::{Error, Kind};
 use crate::joining::{Joining, Origin};
 use crate::mechanism::{
-    Arrival, EndTraits, Mechanism, News, Opened, Opening, Pollable, RecvEnd, resolve,
+    Arrival, EndTraits, Mechanism, News, Opened, Opening, Pollable, RecvEnd, Settle, resolve,
 };
-use crate::message::{Message, OwnedMessage, Place, Taken};
+use crate::message::{Message, OwnedMessage, Place, Taken, WayBack};
 use crate::options::{Create, Options};
 use crate::readiness::Readiness;
 use crate::sequence::Sequences;
@@ -99,7 +101,8 @@ impl Receiver {
                 priority: 0,
                 sequence: 0,
                 joined: Vec::new(),
-                manual: false,
+                if_dropped: Settle::Done,
+                way_back: None,
             },
             mechanism,
             traits: opened.traits,
@@ -153,7 +156,10 @@ impl Receiver {
     #[inline]
     pub fn recv_wait(&mut self, wait: Wait) -> Result<Message<'_>, Error> {
         match self.next(wait) {
-            Ok(()) => Ok(Message { taken: &mut self.taken }),
+            Ok(()) => {
+                let ticket = self.taken.take_ticket();
+                Ok(Message { taken: &mut self.taken, ticket })
+            }
             Err(error) => Err(error.on("receive from", &self.address)),
         }
     }
@@ -195,7 +201,7 @@ impl Receiver {
     /// nothing changes.
     #[must_use]
     pub fn manual(mut self) -> Receiver {
-        self.taken.manual = true;
+        self.taken.if_dropped = Settle::Again;
         self
     }
 
@@ -311,24 +317,17 @@ impl Receiver {
     #[inline(always)]
     fn next(&mut self, wait: Wait) -> Result<(), Error> {
         let wait = wait.begin();
-        if self.taken.arrival.token != 0 {
-            // One that was forgotten, not dropped.
-            self.taken.end_as_dropped();
-        }
         let result = loop {
             if let Some(wanted) = self.wanted {
                 self.taken.end.want(wanted.max(1));
             }
-            if let Err(error) = self.taken.end.recv(&mut self.taken.arrival, wait) {
-                self.note(&error);
-                break Err(error);
-            }
-            match self.sort() {
+            let received = self.taken.end.recv(&mut self.taken.arrival, wait);
+            match received.and_then(|()| self.sort()) {
                 Ok(true) => break Ok(()),
                 Ok(false) => {}
                 Err(error) => {
                     self.note(&error);
-                    if !self.ignores_garbage() {
+                    if !(error.is(&Kind::Corrupt) && self.ignores_garbage()) {
                         break Err(error);
                     }
                 }
@@ -355,10 +354,10 @@ impl Receiver {
         }
     }
 
-    /// Where anybody can send anything to this address, garbage must not end the receiver: it is
-    /// counted and passed over. Elsewhere it is an error, which a person wants to see.
+    /// Where strangers can come to an address, garbage must not end the receiver: it is counted and
+    /// passed over. Elsewhere it is an error, which a person wants to see.
     fn ignores_garbage(&self) -> bool {
-        self.mechanism.capabilities.may_lose || self.mechanism.capabilities.connections
+        self.mechanism.capabilities.made_by_listening
     }
 
     /// Looks at what arrived: whether it makes a whole message.
@@ -378,6 +377,7 @@ impl Receiver {
         }
         if self.traits.bare || self.options.is_raw() {
             self.taken.place = Place::Piece(0..arrival.size);
+            self.taken.way_back = Some(WayBack { call: None, piece_size: self.traits.piece_size });
             self.taken.priority = arrival.priority.unwrap_or(0);
             self.taken.sequence = if self.traits.bare { arrival.sequence } else { 0 };
             return Ok(true);
@@ -396,9 +396,17 @@ impl Receiver {
             return Ok(false);
         }
         if arrival.descriptors.len() < usize::from(header.descriptors) {
-            return Err(corrupt("descriptors that came with it were lost".to_owned())
-                .with_hint("let this process open more files: ulimit -n 65536"));
+            return Err(Error::system(
+                Errno::MFILE,
+                "descriptors that came with a message were lost",
+            ));
         }
+        if let Some(more) = arrival.descriptors.len().checked_sub(usize::from(header.descriptors)) {
+            // What was not announced is closed.
+            let kept = arrival.descriptors.len() - more;
+            self.taken.arrival.descriptors.truncate(kept);
+        }
+        let arrival = &self.taken.arrival;
         let speaker = header
             .speaker
             .unwrap_or(Speaker { sender: arrival.sender, sequence: arrival.sequence });
@@ -427,6 +435,8 @@ impl Receiver {
         }
         self.taken.priority = header.priority;
         self.taken.sequence = speaker.sequence;
+        let piece_size = self.traits.piece_size;
+        self.taken.way_back = header.call.map(|call| WayBack { call: Some(call), piece_size });
         Ok(true)
     }
 }

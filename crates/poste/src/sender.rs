@@ -4,12 +4,14 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use crate::address::Address;
+use crate::answers::Answers;
 use crate::capabilities::{Capabilities, Counters, Facts, Priorities};
-use crate::envelope::{BLOCK, HEADER_MAX, Header, Part, PieceKind, Speaker, body_check};
+use crate::envelope::{BLOCK, CallBlock, HEADER_MAX, Header, Part, PieceKind, Speaker, body_check};
 use crate::error::{Error, Kind};
-use crate::limits::READ_MAX;
+use crate::limits::{DESCRIPTORS_MAX, READ_MAX};
 use crate::loan::Loan;
 use crate::mechanism::{EndTraits, Frame, Mechanism, Opened, Opening, SendEnd, resolve};
+use crate::message::OwnedMessage;
 use crate::options::{Create, Options};
 use crate::outbox::Outbox;
 use crate::outgoing::Outgoing;
@@ -55,6 +57,8 @@ pub struct Sender {
     introduced: bool,
     outbox: Outbox,
     readiness: Option<Readiness>,
+    /// Made at the first call.
+    answers: Option<Box<Answers>>,
     counters: Counters,
 }
 
@@ -113,6 +117,7 @@ impl Sender {
             introduced: false,
             outbox: Outbox::default(),
             readiness: None,
+            answers: None,
             counters: Counters::default(),
         }
     }
@@ -255,6 +260,62 @@ impl Sender {
     ) -> Result<Level, Error> {
         let message = message.into();
         self.post(&message, Post::Feed, wait).map_err(|error| self.explain(error, &message))
+    }
+
+    /// Sends a message and waits for the answer to it, both within `wait`. One call at a time: an
+    /// answer that comes after its call was given up is passed over.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use poste::{Receiver, Sender, Wait};
+    /// # fn main() -> Result<(), poste::Error> {
+    /// # let address = format!("unix:@poste-call-{}", std::process::id());
+    /// let mut server = Receiver::create(&address)?;
+    /// std::thread::spawn(move || {
+    ///     let mut question = server.recv()?;
+    ///     let answer = format!("{}, too", question.text()?);
+    ///     question.reply(&answer)
+    /// });
+    /// let mut client = Sender::open(&address)?;
+    /// let answer = client.call("hello", Wait::For(Duration::from_secs(5)))?;
+    /// assert_eq!(answer.text()?, "hello, too");
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// `TimedOut` where no answer came in time (the message may have been received); `Failed` with
+    /// the text that the other side answered; `Disconnected` where it is gone; `NotSupported` where
+    /// the channel has no way back; and as [`Sender::send`].
+    pub fn call<'a>(
+        &mut self,
+        message: impl Into<Outgoing<'a>>,
+        wait: Wait,
+    ) -> Result<OwnedMessage, Error> {
+        let message = message.into();
+        self.ask(message, wait).map_err(|error| self.explain(error, &message))
+    }
+
+    fn ask(&mut self, message: Outgoing<'_>, wait: Wait) -> Result<OwnedMessage, Error> {
+        let wait = wait.begin();
+        if self.end.back().is_none() {
+            return Err(refuse("this channel has no way back for an answer")
+                .with_hint("call over unix:, seqpacket:, dgram:, tcp: or udp:"));
+        }
+        let is_raw = self.options.is_raw();
+        let deadline = wait.left().map_or(0, |left| u64::try_from(left.as_nanos()).unwrap_or(0));
+        let limit = self.options.message_size;
+        let answers = self.answers.get_or_insert_with(|| Box::new(Answers::new(limit)));
+        answers.call += 1;
+        let call = (!is_raw).then_some(CallBlock { call: answers.call, deadline });
+        self.post(&Outgoing { call, ..message }, Post::Send, wait)?;
+        self.outbox.drain(&mut *self.end, self.traits.gather, wait)?;
+        if self.options.half_close {
+            self.end.half_close()?;
+        }
+        match (&mut self.answers, self.end.back()) {
+            (Some(answers), Some(back)) => answers.receive(back, is_raw, wait),
+            _ => unreachable!("both were there before the message was sent"),
+        }
     }
 
     /// Sends what is held, waiting for room as long as it takes.
@@ -405,13 +466,14 @@ impl Sender {
         if self.traits.pieces {
             self.options.message_size_or_default()
         } else {
-            self.traits.piece_size.saturating_sub(self.head_size(false))
+            let fits = self.traits.piece_size.saturating_sub(self.head_size(false, false));
+            self.traits.message_size.map_or(fits, |size| size.min(fits))
         }
     }
 
     /// The size of a message's envelope, for one piece or one of several.
     #[inline]
-    fn head_size(&self, is_part: bool) -> usize {
+    fn head_size(&self, is_part: bool, is_call: bool) -> usize {
         if self.traits.bare {
             return 0;
         }
@@ -419,6 +481,7 @@ impl Sender {
         let blocks = 1
             + usize::from(!self.traits.introduces)
             + usize::from(is_part)
+            + usize::from(is_call)
             + usize::from(self.options.check);
         hello + blocks * BLOCK
     }
@@ -434,8 +497,10 @@ impl Sender {
         if self.traits.bare {
             return self.post_bare(message, how, wait);
         }
+        // Descriptors can't be held: what is held goes first, then they go by themselves.
+        let how = if message.descriptors.is_empty() { how } else { Post::Send };
         let is_raw = self.options.is_raw();
-        let head_size = if is_raw { 0 } else { self.head_size(false) };
+        let head_size = if is_raw { 0 } else { self.head_size(false, message.call.is_some()) };
         let one_piece = is_raw || head_size + message.body.len() <= self.traits.piece_size;
         let simple = one_piece && how == Post::Send && self.outbox.is_empty();
         let wait = if simple { wait } else { wait.begin() };
@@ -454,12 +519,7 @@ impl Sender {
 
     /// A message on a mechanism that needs no envelope, and holds what is fed itself.
     #[inline(always)]
-    fn post_bare(
-        &mut self,
-        message: &Outgoing<'_>,
-        how: Post,
-        wait: Wait,
-    ) -> Result<Level, Error> {
+    fn post_bare(&mut self, message: &Outgoing<'_>, how: Post, wait: Wait) -> Result<Level, Error> {
         let mut frame = piece(&[], message.body, message);
         frame.sequence = self.speaker.sequence;
         frame.sender = self.speaker.sender;
@@ -511,7 +571,7 @@ impl Sender {
         let mut level = Level::Queued;
         let mut offset = 0;
         while offset < message.body.len() {
-            let room = self.traits.piece_size - self.head_size(true);
+            let room = self.traits.piece_size - self.head_size(true, message.call.is_some());
             let body = &message.body[offset..message.body.len().min(offset + room)];
             let mut head = [0; HEADER_MAX * 2];
             let part = Part { total, offset: offset as u64 };
@@ -564,7 +624,7 @@ impl Sender {
             size: message.body.len() as u32,
             speaker: (!self.traits.introduces).then_some(self.speaker),
             part,
-            call: None,
+            call: message.call,
             body_check: self.options.check.then(|| body_check(message.body)),
         };
         size + header.encode(&mut buffer[size..])
@@ -603,8 +663,19 @@ impl Sender {
         if message.message_type.is_some() && !self.options.is_raw() {
             return Err(refuse("only raw System V messages have a type"));
         }
-        if !message.descriptors.is_empty() && !capabilities.descriptors {
-            return Err(refuse("descriptors don't travel over this mechanism"));
+        let count = message.descriptors.len();
+        if count > 0 && !capabilities.descriptors {
+            return Err(refuse("descriptors don't travel over this mechanism")
+                .with_hint("use unix:, seqpacket:, dgram: or a socket pair"));
+        }
+        if count > DESCRIPTORS_MAX {
+            let kind = Kind::Limit {
+                name: "SCM_MAX_FD",
+                value: DESCRIPTORS_MAX as u64,
+                raise_with: "send them with several messages".to_owned(),
+            };
+            let detail = format!("{count} descriptors are more than go with one message");
+            return Err(Error::new(kind, detail));
         }
         Ok(())
     }
@@ -617,7 +688,7 @@ impl Sender {
                  (--message-size {size})"
             )
         } else if self.mechanism.settings.contains(&"message-size") {
-            let need = size + if self.options.is_raw() { 0 } else { self.head_size(false) };
+            let need = size + if self.options.is_raw() { 0 } else { self.head_size(false, false) };
             format!("make the channel anew with a message size of {need}, or send less at once")
         } else {
             "send less at once, or use a mechanism that cuts messages up, such as unix:".to_owned()
@@ -633,8 +704,10 @@ impl Sender {
             error
                 .as_kind(Kind::TooLarge { size, limit: limit.min(size.saturating_sub(1)) })
                 .with_hint(self.way_out(message.body.len()))
-        } else {
+        } else if message.descriptors.is_empty() {
             error
+        } else {
+            explain_descriptors(error)
         };
         error.on("send to", &self.address)
     }
@@ -665,6 +738,22 @@ fn piece<'a>(head: &'a [u8], body: &'a [u8], message: &Outgoing<'a>) -> Frame<'a
         message_type: message.message_type,
         descriptors: message.descriptors,
         ..Frame::default()
+    }
+}
+
+/// What the kernel's refusals mean where descriptors were to go along.
+fn explain_descriptors(error: Error) -> Error {
+    let errno = error.errno().map(rustix::io::Errno::from_raw_os_error);
+    match errno {
+        Some(rustix::io::Errno::PERM) => error
+            .as_kind(Kind::Refused)
+            .with_hint("the receiver takes no descriptors: it was opened for bodies only"),
+        Some(rustix::io::Errno::TOOMANYREFS) => error.as_kind(Kind::Limit {
+            name: "RLIMIT_NOFILE",
+            value: crate::error::open_files(),
+            raise_with: "let the receiver take some first, or: ulimit -n 65536".to_owned(),
+        }),
+        _ => error,
     }
 }
 

@@ -118,6 +118,9 @@ fn open_sender(opening: &Opening<'_>) -> Result<OpenedSender, Error> {
     Ok(Opened { end: Box::new(end), traits, address: opening.address.clone() })
 }
 
+/// How often a sender looks for a reader that no event tells of: one that waits in open(2).
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+
 /// The end that writes.
 struct Writer {
     path: PathBuf,
@@ -168,9 +171,14 @@ impl Writer {
             if self.try_connect()? {
                 return Ok(());
             }
+            // One whose open waits for a writer counts as a reader, but is no news before it is
+            // through: look again now and then.
+            let left = wait.left();
+            let pause = left.map_or(LOOK_AGAIN, |left| left.min(LOOK_AGAIN));
             let opened = self.watch_opening().map_err(system)?;
-            match wait.until_ready(opened.as_fd(), PollFlags::IN) {
+            match Wait::For(pause).until_ready(opened.as_fd(), PollFlags::IN) {
                 Ok(true) => {}
+                Ok(false) | Err(Halt::Later) if left.is_none_or(|left| left > pause) => {}
                 Ok(false) | Err(Halt::Later) => {
                     return Err(Error::new(Kind::NoReceiver, "nobody reads the FIFO")
                         .with_hint("start the receiver: poste recv with the same address"));
@@ -191,8 +199,14 @@ impl Writer {
         }
     }
 
+    /// While a reader is there the pipe itself is polled: whether it has room.
     fn watch_link(&mut self) -> Result<(), Errno> {
         if let (Some(epoll), Some(link)) = (&self.epoll, &self.link) {
+            if let Some(opened) = &self.opened {
+                // Opening the FIFO, which others do as well, is no news while a reader is there. It
+                // isn't watched where the reader came first.
+                let _ = epoll::delete(epoll, opened);
+            }
             epoll::add(epoll, link.descriptor(), EventData::new_u64(1), EventFlags::OUT)?;
         }
         Ok(())
@@ -203,6 +217,11 @@ impl Writer {
         if let (Some(epoll), Some(link)) = (&self.epoll, &self.link) {
             // Before it is closed: a forked child may hold a copy.
             let _ = epoll::delete(epoll, link.descriptor());
+            if let Some(opened) = &self.opened {
+                drain(opened);
+                // Without memory for it the next send finds the reader all the same.
+                let _ = epoll::add(epoll, opened, EventData::new_u64(0), EventFlags::IN);
+            }
         }
         self.link = None;
     }
@@ -246,7 +265,11 @@ impl SendEnd for Writer {
                 Ok(epoll)
             };
             self.epoll = Some(make().map_err(system)?);
-            self.watch_link().map_err(system)?;
+            match self.link {
+                Some(_) => self.watch_link().map_err(system)?,
+                // A reader may have come before anything was watched.
+                None => drop(self.try_connect()?),
+            }
         }
         match &self.epoll {
             Some(epoll) => Ok(Pollable { descriptor: epoll.as_fd(), events: PollFlags::IN }),
@@ -266,8 +289,10 @@ impl SendEnd for Writer {
 fn open_receiver(opening: &Opening<'_>) -> Result<OpenedReceiver, Error> {
     let path = ensure(opening)?;
     check(path, opening.address)?;
-    let place = Place::take(path, opening)?;
+    // First the end that stays: a writer that found only one of those that look for others would
+    // lose what it wrote when that one closes.
     let descriptor = open(path, OFlags::RDONLY).map_err(system)?;
+    let place = Place::take(path, opening)?;
     let capacity = set_capacity(&descriptor, &Options::new())?;
     let end = Reader::new(path, descriptor, place, opening.options)?;
     Ok(Opened {

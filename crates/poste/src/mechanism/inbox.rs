@@ -15,6 +15,7 @@ use rustix::io::Errno;
 
 use super::window::Window;
 use super::{Arrival, News};
+use crate::credentials::Credentials;
 use crate::envelope::{BLOCK, Fault, Header, PieceKind, Speaker};
 use crate::error::{Error, Kind};
 use crate::limits::{LOOK_BELOW, LOOK_EVERY, PIECE_MAX, READ_FIRST, READ_MAX};
@@ -43,6 +44,9 @@ pub struct Inbox {
     ended: bool,
     /// What was wrong and has not been told: of a stream at most one, of packets one for each.
     faults: VecDeque<Fault>,
+    beside: Beside,
+    /// How many sets of descriptors the pieces so far have laid claim to.
+    sets: u64,
 }
 
 /// Where a piece lies, and what must be known to deliver it in the right order.
@@ -52,7 +56,23 @@ struct Piece {
     size: u32,
     priority: u16,
     speaker: Speaker,
-    descriptors: u8,
+    /// Who sent its packet, where the kernel says it of each.
+    credentials: Credentials,
+    /// Where its datagram came from.
+    source: u64,
+    /// Which set of descriptors belongs to it; 0: none.
+    set: u64,
+}
+
+/// What came beside the bytes that are being taken in.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Beside {
+    /// Who sent them, as far as the kernel said it of these.
+    pub credentials: Credentials,
+    /// Where a datagram came from, by its number; 0: nowhere that could be answered.
+    pub source: u64,
+    /// A set of descriptors came with them.
+    pub has_set: bool,
 }
 
 impl Inbox {
@@ -74,6 +94,8 @@ impl Inbox {
             speaker: Speaker { sender: 0, sequence: 1 },
             ended: false,
             faults: VecDeque::new(),
+            beside: Beside::default(),
+            sets: 0,
         }
     }
 
@@ -89,12 +111,26 @@ impl Inbox {
         wanted: Option<u64>,
         read: impl FnOnce(&mut [u8]) -> Result<usize, Errno>,
     ) -> Result<usize, Errno> {
+        self.fill_with(wanted, |room| read(room).map(|count| (count, Beside::default())))
+    }
+
+    /// As [`Inbox::fill`], where something may come beside the bytes.
+    ///
+    /// # Errors
+    /// What `read` said.
+    #[inline(always)]
+    pub fn fill_with(
+        &mut self,
+        wanted: Option<u64>,
+        read: impl FnOnce(&mut [u8]) -> Result<(usize, Beside), Errno>,
+    ) -> Result<usize, Errno> {
         self.make_room(READ_FIRST);
         let mut room = self.buffer.len() - self.filled;
         if let Some(wanted) = wanted {
             room = room.min(self.bytes_wanted(wanted));
         }
-        let count = read(&mut self.buffer[self.filled..self.filled + room])?;
+        let (count, beside) = read(&mut self.buffer[self.filled..self.filled + room])?;
+        self.beside = beside;
         self.filled += count;
         self.ended |= count == 0;
         if count == room && room < READ_MAX {
@@ -108,8 +144,14 @@ impl Inbox {
     }
 
     /// Takes in one whole packet.
-    #[inline]
     pub fn push_packet(&mut self, packet: &[u8]) {
+        self.push_packet_with(packet, Beside::default());
+    }
+
+    /// Takes in one whole packet, and knows what came beside it.
+    #[inline]
+    pub fn push_packet_with(&mut self, packet: &[u8], beside: Beside) {
+        self.beside = beside;
         self.make_room(packet.len());
         self.buffer[self.filled..self.filled + packet.len()].copy_from_slice(packet);
         self.filled += packet.len();
@@ -129,10 +171,22 @@ impl Inbox {
         self.scanned = self.filled;
     }
 
-    /// The next piece, of the highest priority that is here, if there is one: how many descriptors
-    /// belong to it.
+    /// How many sets of descriptors the pieces so far have laid claim to.
+    #[must_use]
+    pub fn sets(&self) -> u64 {
+        self.sets
+    }
+
+    /// Whether a piece has begun whose header may still lay claim to a set.
+    #[must_use]
+    pub fn has_beginning(&self) -> bool {
+        self.scanned < self.filled
+    }
+
+    /// The next piece, of the highest priority that is here, if there is one: which set of
+    /// descriptors belongs to it, 0 for none.
     #[inline(always)]
-    pub fn take(&mut self, arrival: &mut Arrival) -> Option<u8> {
+    pub fn take(&mut self, arrival: &mut Arrival) -> Option<u64> {
         let (_, piece) = self.window.pop()?;
         self.delivered_since_look += 1;
         arrival.news = News::Piece;
@@ -141,7 +195,9 @@ impl Inbox {
         arrival.sender = piece.speaker.sender;
         arrival.sequence = piece.speaker.sequence;
         arrival.more = !self.window.is_empty() || !self.faults.is_empty();
-        Some(piece.descriptors)
+        arrival.credentials = piece.credentials;
+        arrival.source = piece.source;
+        Some(piece.set)
     }
 
     /// The bytes of the piece taken last.
@@ -175,12 +231,12 @@ impl Inbox {
     #[inline]
     pub fn should_look(&self) -> bool {
         let len = self.window.len();
-        let room = self.buffer.len() - self.filled + self.free_in_front();
         !self.ended
             && self.faults.is_empty()
             && self.framing == Framing::Enveloped
             && (len < LOOK_BELOW || self.delivered_since_look >= LOOK_EVERY)
-            && room >= READ_FIRST
+            // What lies here is bounded.
+            && self.filled - self.free_in_front() <= READ_MAX
     }
 
     /// Whether the other side has ended the stream.
@@ -347,7 +403,18 @@ impl Inbox {
     #[inline(always)]
     fn keep(&mut self, size: usize, priority: u16, descriptors: u8, speaker: Speaker) {
         let at = self.base + self.scanned as u64;
-        let piece = Piece { at, size: size as u32, priority, speaker, descriptors };
+        let claims = match self.framing {
+            // A packet's set came with it, or was lost; a stream's may have come before its header.
+            Framing::Enveloped => descriptors > 0 && (!self.packets || self.beside.has_set),
+            Framing::Raw | Framing::Delimited(_) => self.beside.has_set,
+        };
+        self.sets += u64::from(claims);
+        let set = if claims { self.sets } else { 0 };
+        if self.packets || self.framing != Framing::Enveloped {
+            self.beside.has_set = false;
+        }
+        let Beside { credentials, source, .. } = self.beside;
+        let piece = Piece { at, size: size as u32, priority, speaker, credentials, source, set };
         self.window.push(piece.priority, piece);
         self.scanned += size;
     }

@@ -10,8 +10,8 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::fs::{FileType, OFlags};
 use rustix::io::Errno;
-use rustix::net::SocketType;
-use rustix::net::sockopt::{socket_acceptconn, socket_type};
+use rustix::net::sockopt::{socket_acceptconn, socket_domain, socket_type};
+use rustix::net::{AddressFamily, SocketType};
 
 use super::link::Link;
 use super::merge::Merge;
@@ -63,7 +63,9 @@ fn open_receiver(opening: &Opening<'_>) -> Result<OpenedReceiver, Error> {
         return Ok(Opened { end: Box::new(end), traits: traits(flow), address });
     }
     let credentials = peer(&descriptor);
+    let is_unix = socket_domain(&descriptor) == Ok(AddressFamily::UNIX);
     let link = Link::new(descriptor, flow, opening.options).with_credentials(credentials);
+    let link = if is_unix { link.unix(opening.options) } else { link };
     Ok(Opened { end: Box::new(link), traits: traits(flow), address })
 }
 

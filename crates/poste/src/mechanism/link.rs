@@ -2,21 +2,22 @@
 //!
 //! A link reads, writes and waits. It knows nothing of names, of connecting or of merging.
 
-use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
+use poste_sys::ancillary::{self, Beside};
 use rustix::event::PollFlags;
 use rustix::io::Errno;
 use rustix::net::Shutdown;
 
-use super::inbox::Inbox;
+use super::inbox::{self, Inbox};
+use super::sources::Sources;
 use super::wire::{Flow, Wire};
 use super::{Arrival, Frame, Pollable, RecvEnd, SendEnd};
 use crate::capabilities::Peers;
-use crate::credentials::Credentials;
+use crate::credentials::{Allowed, Credentials};
 use crate::error::{Error, Kind};
-use crate::limits::{PACKETS_AT_ONCE, PIECE_MAX, RAW_PACKET_MAX};
+use crate::limits::{PACKETS_AT_ONCE, PIECE_MAX, RAW_PACKET_MAX, READ_MAX};
 use crate::options::{Framing, Options};
 use crate::wait::{Halt, Wait};
 
@@ -29,7 +30,16 @@ pub struct Link {
     /// Packets are received into here; made at the first one, and zeroed by the kernel.
     packet: Option<Vec<u8>>,
     gathered: Vec<u8>,
-    descriptors: VecDeque<OwnedFd>,
+    /// Room for descriptors and credentials, where they are asked for.
+    beside: Option<Beside>,
+    /// The sets of descriptors that have come, by their numbers.
+    sets: Vec<(u64, Vec<OwnedFd>)>,
+    sets_received: u64,
+    /// Where datagrams came from, to answer them.
+    sources: Sources,
+    /// Who may send datagrams, where that matters; connections are asked before.
+    allowed: Allowed,
+    refused: u64,
     credentials: Credentials,
     /// So many more messages are wanted, where another may read after us.
     wanted: Option<u64>,
@@ -38,12 +48,21 @@ pub struct Link {
 
 /// Tells the other side, when dropped, that nothing more comes, though another half still reads.
 #[derive(Debug)]
-struct Farewell(Arc<OwnedFd>);
+struct Farewell(Option<Arc<OwnedFd>>);
+
+impl Farewell {
+    /// Nothing is told: the descriptor lives on elsewhere.
+    fn withhold(mut self) {
+        self.0 = None;
+    }
+}
 
 impl Drop for Farewell {
     fn drop(&mut self) {
-        // The other side may be gone already; then there is nobody to tell.
-        let _ = rustix::net::shutdown(&self.0, Shutdown::Write);
+        if let Some(descriptor) = &self.0 {
+            // The other side may be gone already; then there is nobody to tell.
+            let _ = rustix::net::shutdown(descriptor, Shutdown::Write);
+        }
     }
 }
 
@@ -58,7 +77,12 @@ impl Link {
             framing: options.framing,
             packet: None,
             gathered: Vec::new(),
-            descriptors: VecDeque::new(),
+            beside: None,
+            sets: Vec::new(),
+            sets_received: 0,
+            sources: Sources::default(),
+            allowed: options.allowed,
+            refused: 0,
             credentials: Credentials::default(),
             wanted: options.take,
             farewell: None,
@@ -68,7 +92,19 @@ impl Link {
     /// One of two halves: when it goes, the other side learns that nothing more comes.
     #[must_use]
     pub fn half(mut self) -> Link {
-        self.farewell = Some(Farewell(self.wire.share()));
+        self.farewell = Some(Farewell(Some(self.wire.share())));
+        self
+    }
+
+    /// Over a Unix socket: takes in descriptors and credentials too, unless only bodies are wanted.
+    /// Nobody can send descriptors then, or what was sent is closed by an older kernel.
+    #[must_use]
+    pub fn unix(mut self, options: &Options) -> Link {
+        if options.body_only {
+            let _ = ancillary::refuse_descriptors(self.wire.descriptor());
+        } else {
+            self.beside = Some(Beside::default());
+        }
         self
     }
 
@@ -104,13 +140,25 @@ impl Link {
         &mut self.inbox
     }
 
+    /// How many packets came from those who may not send.
+    #[must_use]
+    pub fn refused(&self) -> u64 {
+        self.refused
+    }
+
     /// Takes the next piece out of the inbox.
     #[inline(always)]
     pub fn take(&mut self, arrival: &mut Arrival) -> bool {
-        let Some(descriptors) = self.inbox.take(arrival) else { return false };
-        arrival.credentials = self.credentials;
-        let count = usize::from(descriptors).min(self.descriptors.len());
-        arrival.descriptors.extend(self.descriptors.drain(..count));
+        let Some(set) = self.inbox.take(arrival) else { return false };
+        if arrival.credentials == Credentials::default() {
+            arrival.credentials = self.credentials;
+        }
+        if set > 0 {
+            // Not always the first: an urgent message goes before those that came earlier.
+            if let Some(index) = self.sets.iter().position(|(number, _)| *number == set) {
+                arrival.descriptors = self.sets.remove(index).1;
+            }
+        }
         true
     }
 
@@ -125,10 +173,47 @@ impl Link {
             Flow::Packet | Flow::Datagram => self.read_packets(wait),
             Flow::Stream | Flow::Pipe => {
                 let wanted = self.wanted;
+                if self.beside.is_some() {
+                    return self.read_beside(wait);
+                }
                 wait.run(wire.descriptor(), PollFlags::IN, |how| {
                     inbox.fill(wanted, |room| wire.read(room, how))
                 })
             }
+        }
+    }
+
+    /// Reads a byte stream once, with the descriptors that come beside it. One read never goes
+    /// beyond the bytes that descriptors came with.
+    #[inline]
+    fn read_beside(&mut self, wait: Wait) -> Result<usize, Halt> {
+        let (wire, inbox, wanted) = (&self.wire, &mut self.inbox, self.wanted);
+        let (beside, sets) = (self.beside.get_or_insert_default(), &mut self.sets);
+        let received_before = self.sets_received;
+        let received = &mut self.sets_received;
+        let count = wait.run(wire.descriptor(), PollFlags::IN, |how| {
+            inbox.fill_with(wanted, |room| {
+                let taken = wire.read_beside(room, beside, how)?;
+                let has_set = taken.descriptors_lost || !taken.descriptors.is_empty();
+                if has_set {
+                    *received += 1;
+                    sets.push((*received, taken.descriptors));
+                }
+                Ok((taken.size, inbox::Beside { has_set, ..inbox::Beside::default() }))
+            })
+        })?;
+        if self.sets_received != received_before {
+            self.close_unannounced();
+        }
+        Ok(count)
+    }
+
+    /// Closes descriptors that no header laid claim to, and none can any more.
+    fn close_unannounced(&mut self) {
+        let announced = self.inbox.sets() + u64::from(self.inbox.has_beginning());
+        while self.sets.last().is_some_and(|(number, _)| *number > announced) {
+            self.sets.pop();
+            self.sets_received -= 1;
         }
     }
 
@@ -146,17 +231,36 @@ impl Link {
         let mut size = 0;
         for index in 0..most {
             let wait = if index == 0 { wait } else { Wait::Not };
-            let received =
-                wait.run(wire.descriptor(), PollFlags::IN, |how| wire.read_packet(packet, how));
+            let beside = &mut self.beside;
+            let received = wait.run(wire.descriptor(), PollFlags::IN, |how| {
+                wire.read_packet(packet, beside.as_mut(), how)
+            });
             match received {
-                Ok(0) if wire.flow() == Flow::Packet => {
+                Ok(taken) if taken.size == 0 && wire.flow() == Flow::Packet => {
                     inbox.end();
                     break;
                 }
-                Ok(whole) if whole > room => inbox.note_truncated(whole),
-                Ok(count) => {
-                    inbox.push_packet(&packet[..count]);
+                Ok(taken) if taken.size > room => inbox.note_truncated(taken.size),
+                Ok(taken) => {
+                    let count = taken.size;
+                    let has_set = !taken.descriptors.is_empty();
+                    let credentials = credentials(taken.credentials);
+                    if !self.allowed.allows(&credentials) {
+                        self.refused += 1;
+                        continue;
+                    }
+                    let source = self.sources.number(taken.source);
+                    let sets = inbox.sets();
+                    let beside = inbox::Beside { credentials, source, has_set };
+                    inbox.push_packet_with(&packet[..count], beside);
+                    // What no header lays claim to is closed.
+                    if inbox.sets() > sets {
+                        self.sets.push((inbox.sets(), taken.descriptors));
+                    }
                     size += count.max(1);
+                    if size >= READ_MAX {
+                        break;
+                    }
                 }
                 Err(halt) if index == 0 => return Err(halt),
                 // What is wrong with the connection is met again when it matters.
@@ -164,6 +268,25 @@ impl Link {
             }
         }
         Ok(size)
+    }
+
+    /// Sends a datagram back to where one came from.
+    fn answer(&mut self, frame: &Frame<'_>, wait: Wait) -> Result<usize, Error> {
+        let Some(to) = frame.to.and_then(|to| self.sources.address(to)) else {
+            return Err(Error::new(Kind::NotSupported, "who sent it has no address to answer to"));
+        };
+        let wire = &self.wire;
+        wait.run(wire.descriptor(), PollFlags::OUT, |how| wire.write_to(to, frame, how))
+            .map_err(|halt| halt.sending(wait))
+    }
+
+    /// Tells the other side that nothing more comes; what it sends still arrives.
+    ///
+    /// # Errors
+    /// What the system said.
+    pub fn half_close(&mut self) -> Result<(), Error> {
+        rustix::net::shutdown(self.wire.descriptor(), Shutdown::Write)
+            .map_err(|errno| Error::system(errno, ""))
     }
 
     /// Takes in what has come since, if anything has: something more urgent may be among it.
@@ -180,18 +303,29 @@ impl Link {
     /// Where a half's descriptor can't be copied.
     pub fn into_descriptor(mut self) -> Result<OwnedFd, Errno> {
         if let Some(farewell) = self.farewell.take() {
-            // Not dropped as a farewell: the descriptor lives on in the child.
-            let copy = rustix::io::fcntl_dupfd_cloexec(&farewell.0, 0);
-            std::mem::forget(farewell);
-            return copy;
+            farewell.withhold();
         }
         self.wire.into_descriptor()
+    }
+}
+
+/// What the kernel said of a packet's sender. What was queued before anybody asked for it comes as
+/// process 0: nothing is known of that.
+fn credentials(who: Option<(i32, u32, u32)>) -> Credentials {
+    match who {
+        Some((pid, uid, gid)) if pid > 0 => {
+            Credentials { pid: Some(pid as u32), uid: Some(uid), gid: Some(gid) }
+        }
+        _ => Credentials::default(),
     }
 }
 
 impl SendEnd for Link {
     fn send(&mut self, frame: &Frame<'_>, wait: Wait) -> Result<usize, Error> {
         let wait = wait.begin();
+        if frame.to.is_some() && self.wire.flow() == Flow::Datagram {
+            return self.answer(frame, wait);
+        }
         let (size, mut done) = (frame.size(), 0);
         let (wire, gathered) = (&self.wire, &mut self.gathered);
         loop {
@@ -216,9 +350,15 @@ impl SendEnd for Link {
 
     fn back(&mut self) -> Option<&mut dyn RecvEnd> {
         match self.wire.flow() {
-            Flow::Stream | Flow::Packet => Some(self),
-            Flow::Pipe | Flow::Datagram => None,
+            // The other half of a pair reads what comes back.
+            _ if self.farewell.is_some() => None,
+            Flow::Pipe => None,
+            _ => Some(self),
         }
+    }
+
+    fn half_close(&mut self) -> Result<(), Error> {
+        Link::half_close(self)
     }
 
     fn duplicate(&self) -> Result<Option<Box<dyn SendEnd>>, Error> {
@@ -285,10 +425,7 @@ impl RecvEnd for Link {
     }
 
     fn back(&mut self) -> Option<&mut dyn SendEnd> {
-        match self.wire.flow() {
-            Flow::Stream | Flow::Packet => Some(self),
-            Flow::Pipe | Flow::Datagram => None,
-        }
+        if self.wire.flow() == Flow::Pipe { None } else { Some(self) }
     }
 
     fn peers(&self) -> Peers {

@@ -12,7 +12,8 @@ use std::time::{Duration, Instant};
 use rustix::event::PollFlags;
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use rustix::io::Errno;
-use rustix::net::{SocketFlags, accept_with};
+use rustix::net::sockopt::socket_domain;
+use rustix::net::{AddressFamily, SocketFlags, accept_with};
 
 use super::link::Link;
 use super::socket::{Bound, peer};
@@ -44,6 +45,8 @@ pub struct Merge {
     free: Vec<usize>,
     /// The sources that have pieces, under the priority of the first.
     ready: Window<u64>,
+    /// How many pieces lie in all inboxes together.
+    pieces: usize,
     /// Connections that have ended and whose end has not been told yet.
     ended: VecDeque<u64>,
     /// The one whose piece is lent.
@@ -55,6 +58,8 @@ pub struct Merge {
     accepting_paused: Option<Instant>,
     accepted: u64,
     corrupt: u64,
+    refused: u64,
+    is_unix: bool,
     present: usize,
     /// Takes the name away; last, when nobody can come any more.
     _bound: Option<Bound>,
@@ -92,13 +97,13 @@ impl Merge {
         let epoll = make().map_err(|errno: Errno| Error::system(errno, ""))?;
         Ok(Merge {
             epoll,
-            listener,
             flow,
             // Nobody else reads a connection that we accepted: read ahead.
             options: Options { take: None, ..options.clone() },
             connections: Vec::new(),
             free: Vec::new(),
             ready: Window::default(),
+            pieces: 0,
             ended: VecDeque::new(),
             current: None,
             leaving: None,
@@ -107,7 +112,10 @@ impl Merge {
             accepting_paused: None,
             accepted: 0,
             corrupt: 0,
+            refused: 0,
+            is_unix: socket_domain(&listener) == Ok(AddressFamily::UNIX),
             present: 0,
+            listener,
             _bound: bound,
         })
     }
@@ -171,6 +179,11 @@ impl Merge {
     fn add(&mut self, socket: OwnedFd) {
         super::tcp::prepare(&socket);
         let credentials = peer(&socket);
+        if !self.options.allowed.allows(&credentials) {
+            // Closing it tells the other side.
+            self.refused += 1;
+            return;
+        }
         let index = self.free.pop().unwrap_or_else(|| {
             self.connections.push(Slot::default());
             self.connections.len() - 1
@@ -182,7 +195,8 @@ impl Merge {
             self.free.push(index);
             return;
         }
-        slot.link = Some(Link::new(socket, self.flow, &self.options).with_credentials(credentials));
+        let link = Link::new(socket, self.flow, &self.options).with_credentials(credentials);
+        slot.link = Some(if self.is_unix { link.unix(&self.options) } else { link });
         self.accepted += 1;
         self.present += 1;
     }
@@ -191,6 +205,11 @@ impl Merge {
     fn read(&mut self, source: u64) {
         let Some((index, slot)) = slot_of(&mut self.connections, source) else { return };
         let Some(link) = &mut slot.link else { return };
+        if !link.inbox().is_empty() && !link.inbox().should_look() {
+            // It has enough here, or no room: the rest waits in the kernel, and its sender with it.
+            return;
+        }
+        let pieces = link.inbox().len();
         let is_over = match link.read(Wait::Not) {
             Ok(_) => link.inbox().has_ended(),
             Err(Halt::Later) => false,
@@ -198,6 +217,7 @@ impl Merge {
         };
         // What was sound before the garbage is delivered.
         let is_garbage = link.inbox().take_fault().is_some();
+        self.pieces += link.inbox().len() - pieces;
         if let Some(priority) = link.inbox().priority() {
             if slot.queued.is_none_or(|queued| queued < priority) {
                 slot.queued = Some(priority);
@@ -247,6 +267,7 @@ impl Merge {
                 // It stands in `ready` a second time, under a higher priority.
                 continue;
             }
+            self.pieces -= 1;
             arrival.source = source;
             slot.queued = link.inbox().priority();
             if let Some(priority) = slot.queued {
@@ -264,7 +285,7 @@ impl Merge {
     }
 
     fn should_look(&self) -> bool {
-        self.ready.len() < LOOK_BELOW || self.delivered_since_look >= LOOK_EVERY
+        self.pieces < LOOK_BELOW || self.delivered_since_look >= LOOK_EVERY
     }
 }
 
@@ -331,18 +352,24 @@ impl RecvEnd for Merge {
     }
 
     fn connections(&self) -> (u64, u64) {
-        (self.accepted, self.corrupt)
+        (self.accepted, self.corrupt + self.refused)
     }
 }
 
 /// The way back: a frame goes to the connection that its `to` names.
 impl SendEnd for Merge {
     fn send(&mut self, frame: &Frame<'_>, wait: Wait) -> Result<usize, Error> {
-        let slot = frame.to.and_then(|to| slot_of(&mut self.connections, to));
-        match slot.and_then(|(_, slot)| slot.link.as_mut()) {
-            Some(link) => link.send(frame, wait),
-            None => Err(Error::new(Kind::Disconnected, "who sent it is gone")),
+        let gone = || Error::new(Kind::Disconnected, "who sent it is gone");
+        let to = frame.to.unwrap_or(0);
+        let (index, slot) = slot_of(&mut self.connections, to).ok_or_else(gone)?;
+        let link = slot.link.as_mut().ok_or_else(gone)?;
+        let done = link.send(frame, wait)?;
+        if done < frame.size() {
+            // It doesn't read, and the rest of the answer can't wait for it.
+            self.hang_up(index, to);
+            return Err(Error::new(Kind::TimedOut, "the caller doesn't read its answer"));
         }
+        Ok(done)
     }
 
     fn pollable(&mut self) -> Result<Pollable<'_>, Error> {
@@ -416,6 +443,10 @@ impl SendEnd for Serve {
 
     fn back(&mut self) -> Option<&mut dyn RecvEnd> {
         self.link.as_mut().and_then(|link| SendEnd::back(link))
+    }
+
+    fn half_close(&mut self) -> Result<(), Error> {
+        self.link.as_mut().map_or(Ok(()), Link::half_close)
     }
 
     fn peers(&self) -> Peers {

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use rustix::event::PollFlags;
 
 use crate::address::Address;
-use crate::capabilities::{Capabilities, Peers};
+use crate::capabilities::{Capabilities, Identity, Peers};
 use crate::credentials::Credentials;
 use crate::envelope::BLOCK;
 use crate::error::{Error, Kind};
@@ -34,6 +34,7 @@ pub mod pipe;
 pub mod posix_queue;
 pub mod shared_memory;
 pub mod socket;
+pub mod sources;
 pub mod sysv_queue;
 pub mod tcp;
 pub mod udp;
@@ -221,7 +222,10 @@ pub struct Arrival {
     pub at: usize,
     /// Its size in bytes.
     pub size: usize,
-    /// What to settle it by; 0: nothing to settle.
+    /// What ends it, at any time and from any thread, also when the end is gone; `None`: nothing is to
+    /// be ended.
+    pub settler: Option<Arc<dyn Settler>>,
+    /// What to end it by; not 0.
     pub token: u64,
     /// The connection or the datagram's source that it came from; 0: there is only one.
     pub source: u64,
@@ -262,8 +266,8 @@ pub enum Settle {
     Again,
 }
 
-/// What ends messages that were taken from a receiver and kept.
-pub trait Settler: Send + Sync {
+/// What ends a message that can come again.
+pub trait Settler: Send + Sync + fmt::Debug {
     /// Ends a piece.
     ///
     /// # Errors
@@ -331,6 +335,14 @@ pub trait SendEnd: Send {
         Err(Error::new(Kind::NotSupported, "nothing was lent"))
     }
 
+    /// Tells the other side that nothing more comes, while answers still may.
+    ///
+    /// # Errors
+    /// `NotSupported` where there is no connection to close one half of.
+    fn half_close(&mut self) -> Result<(), Error> {
+        Err(Error::new(Kind::NotSupported, "this mechanism has no connection to half close"))
+    }
+
     /// The way back: where answers to what is sent here arrive.
     fn back(&mut self) -> Option<&mut dyn RecvEnd> {
         None
@@ -375,19 +387,6 @@ pub trait RecvEnd: Send {
     /// # Errors
     /// `NotSupported` where the mechanism has nothing to wait on.
     fn pollable(&mut self) -> Result<Pollable<'_>, Error>;
-
-    /// Ends a piece, at any time after it was received.
-    ///
-    /// # Errors
-    /// What the system said.
-    fn settle(&mut self, _token: u64, _how: Settle) -> Result<(), Error> {
-        Ok(())
-    }
-
-    /// What ends a piece from elsewhere, also when this end is gone; `None`: nothing is to be ended.
-    fn settler(&self, _token: u64) -> Option<Arc<dyn Settler>> {
-        None
-    }
 
     /// So many more messages are wanted: where another may read after us, take in no more.
     fn want(&mut self, _messages: u64) {}
@@ -436,6 +435,11 @@ pub(crate) fn resolve(
             .with_hint(format!("there are {}", known.join(", "))));
     };
     let options = options.of_address(address)?;
+    if options.allowed.is_restricted() && mechanism.capabilities.identity == Identity::Unknown {
+        let detail = format!("over {} nobody vouches for who sends", mechanism.title);
+        return Err(Error::new(Kind::NotSupported, detail)
+            .with_hint("use unix:, seqpacket: or dgram:, where the kernel does"));
+    }
     for setting in options.settings() {
         if !mechanism.settings.contains(&setting) {
             return Err(Error::new(

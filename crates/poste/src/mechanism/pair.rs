@@ -29,6 +29,7 @@ pub static MECHANISM: Mechanism = Mechanism {
         many_senders: false,
         way_back: true,
         identity: Identity::Connection,
+        descriptors: true,
         capacity: Some(Unit::Bytes),
         ..Capabilities::PLAIN
     },
@@ -65,7 +66,8 @@ fn side(socket: OwnedFd, options: &Options) -> Result<Side, Error> {
     let socket = Arc::new(socket);
     let traits = EndTraits { capacity: super::socket::send_buffer(&socket), ..EndTraits::STREAM };
     let sending = Link::new(Arc::clone(&socket), Flow::Stream, options).half();
-    let receiving = Link::new(socket, Flow::Stream, options).with_credentials(credentials);
+    let receiving =
+        Link::new(socket, Flow::Stream, options).unix(options).with_credentials(credentials);
     Ok((
         Opened { end: Box::new(sending), traits, address: address.clone() },
         Opened { end: Box::new(receiving), traits, address },

@@ -3,7 +3,7 @@
 //!
 //! Sources: socket(7), unix(7), connect(2), listen(2).
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -274,6 +274,12 @@ impl<'a> UnixPlace<'a> {
         })?;
         make_blocking(&socket)?;
         Ok(socket)
+    }
+
+    /// Connects a socket of datagrams anew: to whoever has the name now.
+    pub(super) fn reconnect(&self, socket: BorrowedFd<'_>) -> Result<(), Error> {
+        let (name, _directory) = self.resolve()?;
+        connect(socket, &name).map_err(refused)
     }
 }
 

@@ -34,6 +34,7 @@ pub static MECHANISM: Mechanism = Mechanism {
         way_back: true,
         network: true,
         capacity: Some(Unit::Bytes),
+        made_by_listening: true,
         ..Capabilities::PLAIN
     },
     settings: &["capacity", "message-size", "listen"],

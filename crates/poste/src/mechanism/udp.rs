@@ -12,7 +12,7 @@ use super::socket::{listens, make_blocking, new, receive_buffer, send_buffer, se
 use super::tcp::{bound, family, no_object, resolve, taken};
 use super::unix_datagram::one_sided;
 use super::wire::Flow;
-use super::{EndTraits, Frame, Mechanism, Opened, Opening, Pollable, SendEnd};
+use super::{EndTraits, Frame, Mechanism, Opened, Opening, Pollable, RecvEnd, SendEnd};
 use crate::capabilities::{Capabilities, Unit};
 use crate::error::{Error, Kind};
 use crate::options::Role;
@@ -26,9 +26,11 @@ pub static MECHANISM: Mechanism = Mechanism {
     capabilities: Capabilities {
         raw_boundaries: true,
         raw_empty: true,
+        way_back: true,
         may_lose: true,
         network: true,
         capacity: Some(Unit::Bytes),
+        made_by_listening: true,
         ..Capabilities::PLAIN
     },
     settings: &["capacity", "message-size"],
@@ -81,6 +83,10 @@ impl SendEnd for Udp {
 
     fn pollable(&mut self) -> Result<Pollable<'_>, Error> {
         SendEnd::pollable(&mut self.link)
+    }
+
+    fn back(&mut self) -> Option<&mut dyn RecvEnd> {
+        Some(&mut self.link)
     }
 
     fn flush(&mut self, _wait: Wait) -> Result<(), Error> {

@@ -4,7 +4,8 @@
 //! receiver goes, what it had not read is gone with it. Sources: unix(7),
 //! net.unix.max_dgram_qlen.
 
-use rustix::net::{AddressFamily, SocketType};
+use rustix::net::sockopt::set_socket_passcred;
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketType, bind};
 
 use super::link::Link;
 use super::pipe::{OpenedReceiver, OpenedSender};
@@ -13,8 +14,9 @@ use super::socket::{
 };
 use super::unix_stream::{made_by_listening, remove_socket};
 use super::wire::Flow;
-use super::{Arrival, EndTraits, Mechanism, Opened, Opening, Pollable, RecvEnd};
-use crate::capabilities::{Capabilities, Unit};
+use super::{Arrival, EndTraits, Frame, Mechanism, Opened, Opening, Pollable, RecvEnd, SendEnd};
+use crate::address::Address;
+use crate::capabilities::{Capabilities, Identity, Unit};
 use crate::error::{Error, Kind};
 use crate::options::Role;
 use crate::wait::Wait;
@@ -27,7 +29,11 @@ pub static MECHANISM: Mechanism = Mechanism {
     capabilities: Capabilities {
         raw_boundaries: true,
         raw_empty: true,
+        way_back: true,
+        identity: Identity::Message,
+        descriptors: true,
         capacity: Some(Unit::Bytes),
+        made_by_listening: true,
         ..Capabilities::PLAIN
     },
     settings: &["capacity", "message-size", "mode"],
@@ -43,8 +49,13 @@ fn open_sender(opening: &Opening<'_>) -> Result<OpenedSender, Error> {
     }
     let socket = UnixPlace::of(opening.address)?.connect(SocketType::DGRAM, opening.options)?;
     let traits = EndTraits { capacity: send_buffer(&socket), ..EndTraits::DATAGRAM };
-    let link = Link::new(socket, Flow::Datagram, opening.options);
-    Ok(Opened { end: Box::new(link), traits, address: opening.address.clone() })
+    let address = opening.address.clone();
+    let end = Sending {
+        link: Link::new(socket, Flow::Datagram, opening.options),
+        address: address.clone(),
+        is_named: false,
+    };
+    Ok(Opened { end: Box::new(end), traits, address })
 }
 
 fn open_receiver(opening: &Opening<'_>) -> Result<OpenedReceiver, Error> {
@@ -53,12 +64,55 @@ fn open_receiver(opening: &Opening<'_>) -> Result<OpenedReceiver, Error> {
     }
     let socket = new(AddressFamily::UNIX, SocketType::DGRAM)?;
     set_buffers(&socket, opening.options)?;
+    if !opening.options.body_only || opening.options.allowed.is_restricted() {
+        // Before the name is there: what was queued earlier would be nobody's.
+        set_socket_passcred(&socket, true).map_err(|errno| Error::system(errno, ""))?;
+    }
     let place = UnixPlace::of(opening.address)?;
     let bound = place.bind(&socket, opening)?;
     make_blocking(&socket)?;
     let traits = EndTraits { capacity: receive_buffer(&socket), ..EndTraits::DATAGRAM };
-    let end = Datagrams { link: Link::new(socket, Flow::Datagram, opening.options), _bound: bound };
+    let end = Datagrams {
+        link: Link::new(socket, Flow::Datagram, opening.options).unix(opening.options),
+        _bound: bound,
+    };
     Ok(Opened { end: Box::new(end), traits, address: opening.address.clone() })
+}
+
+struct Sending {
+    link: Link,
+    address: Address,
+    /// It has a name of its own, so that it can be answered.
+    is_named: bool,
+}
+
+impl SendEnd for Sending {
+    fn send(&mut self, frame: &Frame<'_>, wait: Wait) -> Result<usize, Error> {
+        let wait = wait.begin();
+        match self.link.send(frame, wait) {
+            // The receiver is gone, and nothing was accepted: the next one may be there.
+            Err(error) if error.is(&Kind::NoReceiver) || error.is(&Kind::Disconnected) => {
+                UnixPlace::of(&self.address)?.reconnect(self.link.descriptor())?;
+                self.link.send(frame, wait)
+            }
+            done => done,
+        }
+    }
+
+    fn pollable(&mut self) -> Result<Pollable<'_>, Error> {
+        SendEnd::pollable(&mut self.link)
+    }
+
+    fn back(&mut self) -> Option<&mut dyn RecvEnd> {
+        if !self.is_named {
+            // An abstract name that nobody has.
+            let name = format!("poste-{:016x}", crate::sequence::draw());
+            let name = SocketAddrUnix::new_abstract_name(name.as_bytes()).ok()?;
+            bind(self.link.descriptor(), &name).ok()?;
+            self.is_named = true;
+        }
+        Some(&mut self.link)
+    }
 }
 
 /// Datagrams have no connections: only their receiver has a name.
@@ -84,5 +138,13 @@ impl RecvEnd for Datagrams {
 
     fn pollable(&mut self) -> Result<Pollable<'_>, Error> {
         RecvEnd::pollable(&mut self.link)
+    }
+
+    fn back(&mut self) -> Option<&mut dyn SendEnd> {
+        Some(&mut self.link)
+    }
+
+    fn connections(&self) -> (u64, u64) {
+        (0, self.link.refused())
     }
 }

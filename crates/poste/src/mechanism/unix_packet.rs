@@ -20,7 +20,9 @@ pub static MECHANISM: Mechanism = Mechanism {
         connections: true,
         way_back: true,
         identity: Identity::Connection,
+        descriptors: true,
         capacity: Some(Unit::Bytes),
+        made_by_listening: true,
         ..Capabilities::PLAIN
     },
     settings: &["capacity", "message-size", "mode", "listen"],

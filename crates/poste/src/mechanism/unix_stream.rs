@@ -25,7 +25,9 @@ pub static MECHANISM: Mechanism = Mechanism {
         connections: true,
         way_back: true,
         identity: Identity::Connection,
+        descriptors: true,
         capacity: Some(Unit::Bytes),
+        made_by_listening: true,
         ..Capabilities::PLAIN
     },
     settings: &["capacity", "message-size", "mode", "listen"],
@@ -70,7 +72,7 @@ pub(super) fn sender(
     let socket = place.connect(kind, options)?;
     let traits = EndTraits { capacity: send_buffer(&socket), ..traits };
     let credentials = peer(&socket);
-    let link = Link::new(socket, flow, options).with_credentials(credentials);
+    let link = Link::new(socket, flow, options).unix(options).with_credentials(credentials);
     Ok(Opened { end: Box::new(link), traits, address })
 }
 
@@ -91,6 +93,9 @@ pub(super) fn receiver(
     }
     let socket = place.connect(kind, options)?;
     let credentials = peer(&socket);
-    let link = Link::new(socket, flow, options).with_credentials(credentials);
+    if !options.allowed.allows(&credentials) {
+        return Err(Error::new(Kind::Permission, "the sender there is another user or group"));
+    }
+    let link = Link::new(socket, flow, options).unix(options).with_credentials(credentials);
     Ok(Opened { end: Box::new(link), traits, address })
 }

@@ -8,11 +8,12 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
+use poste_sys::ancillary::{self, Beside, Received};
 use poste_sys::pipe;
 use rustix::event::PollFlags;
 use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::{Errno, IoSlice};
-use rustix::net::{RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
+use rustix::net::{RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketAddrAny};
 
 use super::Frame;
 use crate::limits::{DESCRIPTORS_MAX, GATHER_MAX};
@@ -116,27 +117,51 @@ impl Wire {
                     rustix::io::read(&self.descriptor, room)
                 }
             },
-            (_, Call::Blocking) => self.receive(room, RecvFlags::empty()),
-            (_, Call::Now) => self.receive(room, RecvFlags::DONTWAIT),
+            _ => {
+                let (count, _) = rustix::net::recv(&self.descriptor, room, receive_flags(how))?;
+                Ok(count)
+            }
         }
     }
 
-    /// Takes one packet: its whole size, of which as much is there as there was room for.
+    /// Takes one packet, and what comes beside it where there is room for that. The size is the whole
+    /// packet's, of which as much is there as there was room for.
     ///
     /// # Errors
     /// As [`Wire::read`].
     #[inline(always)]
-    pub fn read_packet(&self, room: &mut [u8], how: Call) -> Result<usize, Errno> {
-        let flags = match how {
-            Call::Blocking => RecvFlags::TRUNC,
-            Call::Now => RecvFlags::TRUNC | RecvFlags::DONTWAIT,
-        };
-        rustix::net::recv(&self.descriptor, room, flags).map(|(_, whole)| whole)
+    pub fn read_packet(
+        &self,
+        room: &mut [u8],
+        beside: Option<&mut Beside>,
+        how: Call,
+    ) -> Result<Received, Errno> {
+        let flags = RecvFlags::TRUNC | receive_flags(how);
+        match beside {
+            Some(beside) => ancillary::receive(self.descriptor(), room, beside, flags),
+            None if self.flow == Flow::Datagram => {
+                let (_, size, source) = rustix::net::recvfrom(&self.descriptor, room, flags)?;
+                Ok(Received { size, source, ..Received::default() })
+            }
+            None => {
+                let (_, size) = rustix::net::recv(&self.descriptor, room, flags)?;
+                Ok(Received { size, ..Received::default() })
+            }
+        }
     }
 
+    /// Reads from a Unix stream, with what comes beside.
+    ///
+    /// # Errors
+    /// As [`Wire::read`].
     #[inline]
-    fn receive(&self, room: &mut [u8], flags: RecvFlags) -> Result<usize, Errno> {
-        rustix::net::recv(&self.descriptor, room, flags).map(|(count, _)| count)
+    pub fn read_beside(
+        &self,
+        room: &mut [u8],
+        beside: &mut Beside,
+        how: Call,
+    ) -> Result<Received, Errno> {
+        ancillary::receive(self.descriptor(), room, beside, receive_flags(how))
     }
 
     /// Writes what is left of a frame after `done` bytes, once. Small ones are put together in
@@ -170,6 +195,21 @@ impl Wire {
             return self.write_bytes(gathered, how);
         }
         self.write_slices(&[IoSlice::new(head), IoSlice::new(body)], how)
+    }
+
+    /// Sends a datagram to an address.
+    ///
+    /// # Errors
+    /// As [`Wire::write`].
+    pub fn write_to(
+        &self,
+        to: &SocketAddrAny,
+        frame: &Frame<'_>,
+        how: Call,
+    ) -> Result<usize, Errno> {
+        let slices = [IoSlice::new(frame.head), IoSlice::new(frame.body)];
+        let mut nothing = SendAncillaryBuffer::default();
+        rustix::net::sendmsg_addr(&self.descriptor, to, &slices, &mut nothing, send_flags(how))
     }
 
     #[inline(always)]
@@ -251,6 +291,14 @@ impl Wire {
             Ok(true) => Ok(()),
             _ => Err(Errno::AGAIN),
         }
+    }
+}
+
+#[inline]
+fn receive_flags(how: Call) -> RecvFlags {
+    match how {
+        Call::Blocking => RecvFlags::empty(),
+        Call::Now => RecvFlags::DONTWAIT,
     }
 }
 

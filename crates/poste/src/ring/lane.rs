@@ -133,7 +133,8 @@ impl Lane {
     /// that isn't there. What they hold is bounded by the descriptors, whatever a peer wrote.
     pub(crate) fn published(&self) -> std::ops::Range<u64> {
         let head = self.head().load(Ordering::Acquire);
-        let there = (0..self.slots).take_while(|step| self.look(head.wrapping_add(*step)).is_some());
+        let there =
+            (0..self.slots).take_while(|step| self.look(head.wrapping_add(*step)).is_some());
         head..head.wrapping_add(there.count() as u64)
     }
 
@@ -190,8 +191,8 @@ pub(crate) struct Producer {
     head: u64,
     /// Messages before this number are published.
     published: u64,
-    /// The priorities of the messages after those, which are written and held back.
-    held: Vec<u8>,
+    /// What the messages after those are, which are written and held back.
+    held: Vec<Kind>,
     /// Where the next body goes, unless the ring ends there.
     write: usize,
     /// Where the body of message `head` lies, if there is one: free room ends there.
@@ -376,7 +377,7 @@ impl Producer {
 
     /// Writes a message's descriptor, and holds the message back.
     #[inline]
-    pub(crate) fn write(&mut self, place: Place, priority: u8, sequence: u64, sender: u64) {
+    pub(crate) fn write(&mut self, place: Place, kind: Kind, sequence: u64, sender: u64) {
         let number = self.tail();
         let set = |field, value| self.lane.field(number, field).store(value, Ordering::Relaxed);
         set(descriptor::PLACE, place.write());
@@ -386,8 +387,8 @@ impl Producer {
             self.oldest = place.offset;
         }
         self.write = place.offset + place.room();
-        self.note(priority);
-        self.held.push(priority);
+        self.note(kind.priority);
+        self.held.push(kind);
     }
 
     /// Counts a priority. One above 0 is announced before its message is there, and the bit goes
@@ -411,9 +412,9 @@ impl Producer {
     #[inline]
     pub(crate) fn publish(&mut self) {
         let Some((last, before)) = self.held.split_last() else { return };
-        for priority in before {
+        for kind in before {
             let word = self.lane.word(self.published);
-            word.store(ready(self.published, *priority), Ordering::Release);
+            word.store(ready(self.published, *kind), Ordering::Release);
             self.published += 1;
         }
         store_fenced(self.lane.word(self.published), ready(self.published, *last));
@@ -455,9 +456,19 @@ impl Producer {
 /// Where so few messages may lie, each that is done is worth being woken for.
 const ANY_BELOW: u64 = 32;
 
+/// What a message is beside its bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Kind {
+    /// 0 to 31, the higher first.
+    pub(crate) priority: u8,
+    /// It is no message of poste's.
+    pub(crate) raw: bool,
+}
+
 /// The word of a message that is ready for the first time.
 #[inline]
-fn ready(number: u64, priority: u8) -> u64 {
-    let word = Word { number: number as u32, state: State::Ready, deliveries: 0, receiver: 0, priority };
-    word.write()
+fn ready(number: u64, kind: Kind) -> u64 {
+    let Kind { priority, raw } = kind;
+    let number = number as u32;
+    Word { number, state: State::Ready, deliveries: 0, receiver: 0, priority, raw }.write()
 }

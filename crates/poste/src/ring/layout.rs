@@ -19,6 +19,7 @@ pub(crate) const VERSION: u64 = (1 << 32) | 0x0102_0304;
 ///   72  deliveries after which a message is set aside: 0 is never
 ///  128  epoch: counts the changes of the table below           read often, written seldom
 ///  136  life: 0 in use, 1 removed
+///  144  how many senders there were ever    152  how many receivers
 ///  192  asleep, 4 words: one bit for each participant          read by every send
 ///  224  armed, 4 words: whose bell is to be rung
 ///  256  the table: 256 participants of 128 bytes
@@ -34,6 +35,8 @@ pub(crate) mod header {
     pub(crate) const DELIVERIES: usize = 72;
     pub(crate) const EPOCH: usize = 128;
     pub(crate) const LIFE: usize = 136;
+    pub(crate) const SENDERS: usize = 144;
+    pub(crate) const RECEIVERS: usize = 152;
     pub(crate) const ASLEEP: usize = 192;
     pub(crate) const ARMED: usize = 224;
     pub(crate) const TABLE: usize = 256;
@@ -106,7 +109,7 @@ pub(crate) mod lane {
 /// A descriptor, two of them to a cache line.
 ///
 /// ```text
-///   0  word: number, low half | deliveries 8 | receiver 12 | priority 5, zeros 4 | state 3
+///   0  word: number, low half | deliveries 8 | receiver 12 | priority 5, zeros 3 | raw 1 | state 3
 ///   8  place: offset of the body in lines of 64 bytes | size in bytes, each 4 bytes
 ///  16  sequence: the message's number with its sender
 ///  24  sender: a number that it drew
@@ -182,6 +185,8 @@ pub(crate) struct Word {
     pub(crate) deliveries: u8,
     pub(crate) receiver: u16,
     pub(crate) priority: u8,
+    /// It was sent raw: it is no message of poste's.
+    pub(crate) raw: bool,
 }
 
 impl Word {
@@ -198,6 +203,7 @@ impl Word {
             deliveries: (word >> 24) as u8,
             receiver: (word >> 12) as u16 & 0xfff,
             priority: (word >> 7) as u8 & 31,
+            raw: word & 8 != 0,
         }
     }
 
@@ -213,6 +219,7 @@ impl Word {
             | u64::from(self.deliveries) << 24
             | u64::from(self.receiver & 0xfff) << 12
             | u64::from(self.priority & 31) << 7
+            | u64::from(self.raw) << 3
             | state
     }
 }
@@ -258,7 +265,14 @@ mod tests {
     #[test]
     fn a_word_is_read_as_it_was_written() {
         for state in [State::Ready, State::Taken, State::Done] {
-            let word = Word { number: 0xdead_beef, state, deliveries: 200, receiver: 255, priority: 31 };
+            let word = Word {
+                number: 0xdead_beef,
+                state,
+                deliveries: 200,
+                receiver: 255,
+                priority: 31,
+                raw: true,
+            };
             assert_eq!(Word::read(word.write()), word);
         }
         assert_eq!(Word::read(0).state, State::Unknown);

@@ -13,7 +13,7 @@ use loom::thread;
 use poste_sys::mapping::Mapping;
 
 use super::claim::{Reader, Wanted};
-use super::lane::{ANY, Lane, Obstacle, Producer};
+use super::lane::{ANY, Kind, Lane, Obstacle, Producer};
 use super::layout::{Place, Word, descriptor, header, lane, participant, participant_at};
 use super::wake::{self, Set};
 use crate::error::Error;
@@ -23,16 +23,11 @@ const SLOTS: u64 = 2;
 
 /// A lane's words, and a sender's side of it.
 fn lane(capacity: u64) -> (Arc<Lane>, Producer) {
-    let mut words = vec![
-        lane::URGENT,
-        lane::REWINDS,
-        lane::WANTED,
-        lane::HEAD,
-        lane::REDELIVERED,
-        lane::ASIDE,
-    ];
+    let mut words =
+        vec![lane::URGENT, lane::REWINDS, lane::WANTED, lane::HEAD, lane::REDELIVERED, lane::ASIDE];
     for slot in 0..SLOTS as usize {
-        let fields = [descriptor::WORD, descriptor::PLACE, descriptor::SEQUENCE, descriptor::SENDER];
+        let fields =
+            [descriptor::WORD, descriptor::PLACE, descriptor::SEQUENCE, descriptor::SENDER];
         words.extend(fields.map(|field| lane::DESCRIPTORS + slot * descriptor::SIZE + field));
     }
     let control = Mapping::model(&words, &[], usize::MAX);
@@ -45,7 +40,8 @@ fn lane(capacity: u64) -> (Arc<Lane>, Producer) {
 
 /// A header's words, for three participants.
 fn header() -> Arc<Mapping> {
-    let mut words: Vec<_> = (0..4).flat_map(|n| [header::ASLEEP + n * 8, header::ARMED + n * 8]).collect();
+    let mut words: Vec<_> =
+        (0..4).flat_map(|n| [header::ASLEEP + n * 8, header::ARMED + n * 8]).collect();
     words.extend([header::EPOCH, header::LIFE]);
     let halves: Vec<_> = (0..3).map(|place| participant_at(place) + participant::WORD).collect();
     Arc::new(Mapping::model(&words, &halves, usize::MAX))
@@ -54,7 +50,7 @@ fn header() -> Arc<Mapping> {
 /// Sends a message if there is room, with its number as its sequence.
 fn send(producer: &mut Producer, sequence: u64, priority: u8) -> Result<(), Obstacle> {
     let offset = producer.room_for(1)?;
-    producer.write(Place { offset, size: 1 }, priority, sequence, 9);
+    producer.write(Place { offset, size: 1 }, Kind { priority, raw: false }, sequence, 9);
     producer.publish();
     Ok(())
 }

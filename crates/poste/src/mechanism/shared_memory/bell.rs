@@ -53,7 +53,9 @@ impl Bell {
     /// Makes it quiet.
     pub(crate) fn silence(&self) {
         let mut bytes = [0; 64];
-        while matches!(rustix::io::read(&self.fifo, &mut bytes), Ok(count) if count == bytes.len()) {}
+        while matches!(rustix::io::read(&self.fifo, &mut bytes), Ok(count) if count == bytes.len())
+        {
+        }
     }
 
     /// What to wait on.

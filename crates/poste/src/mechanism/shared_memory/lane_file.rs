@@ -80,7 +80,9 @@ pub(crate) fn make(mailbox: &Mailbox, place: usize) -> Result<LaneFile, Error> {
 
 /// Opens the lane of a place to go on sending in it. To be done behind its door.
 pub(crate) fn adopt(mailbox: &Mailbox, place: usize) -> Result<LaneFile, Error> {
-    map(mailbox, place, number(mailbox, place), Access::Write)
+    let file = map(mailbox, place, number(mailbox, place), Access::Write)?;
+    file.lane.check(file.bodies.backed()).map_err(corrupt)?;
+    Ok(file)
 }
 
 /// Opens the lane of a place to receive from it.
@@ -98,12 +100,7 @@ pub(crate) fn unlink(mailbox: &Mailbox, place: usize) {
     unlink_file(mailbox, &name(place, number(mailbox, place)));
 }
 
-fn map(
-    mailbox: &Mailbox,
-    place: usize,
-    number: u64,
-    access: Access,
-) -> Result<LaneFile, Error> {
+fn map(mailbox: &Mailbox, place: usize, number: u64, access: Access) -> Result<LaneFile, Error> {
     let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let system = |errno: Errno| match errno {
         Errno::NOENT => corrupt("a lane's file is missing"),

@@ -19,6 +19,7 @@ use rustix::io::Errno;
 use super::lane_file::{self, LaneFile};
 use super::{aside, bell};
 use crate::address::Address;
+use crate::capabilities::Peers;
 use crate::error::{Error, Kind};
 use crate::limits::{MAILBOX_CAPACITY_MAX, MAILBOX_MESSAGE_MAX, MAILBOX_TRIES};
 use crate::name::owner::Owner;
@@ -229,11 +230,13 @@ impl Mailbox {
 
     fn in_folder(folder: OwnedFd) -> Result<Mailbox, Error> {
         let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let file = rustix::fs::openat(&folder, HEADER, flags, Mode::empty())
-            .map_err(|errno| match errno {
-                Errno::NOENT => corrupt("its folder holds no header"),
-                _ => Error::system(errno, "the mailbox's header"),
-            })?;
+        let file =
+            rustix::fs::openat(&folder, HEADER, flags, Mode::empty()).map_err(
+                |errno| match errno {
+                    Errno::NOENT => corrupt("its folder holds no header"),
+                    _ => Error::system(errno, "the mailbox's header"),
+                },
+            )?;
         let stat = rustix::fs::fstat(&file).map_err(|errno| Error::system(errno, ""))?;
         if stat.st_uid != rustix::process::geteuid().as_raw() {
             return Err(Error::new(Kind::Permission, "the mailbox belongs to another user"));
@@ -379,9 +382,20 @@ impl Mailbox {
             .filter(|(_, part)| !matches!(part, Part::Free | Part::Unknown))
     }
 
-    /// How many senders and receivers there are.
-    pub(crate) fn count(&self, part: Part) -> usize {
-        self.parts().filter(|(_, other)| *other == part).count()
+    /// How many senders or receivers there are, or were.
+    pub(crate) fn peers(&self, part: Part) -> Peers {
+        let count = self.parts().filter(|(_, other)| *other == part).count();
+        match (count, self.ever(part).load(Ordering::Relaxed)) {
+            (0, 0) => Peers::NobodyYet,
+            (0, _) => Peers::AllGone,
+            (count, _) => Peers::Present(count),
+        }
+    }
+
+    /// How many of them there were ever.
+    fn ever(&self, part: Part) -> &AtomicU64 {
+        let at = if part == Part::Sender { header::SENDERS } else { header::RECEIVERS };
+        self.header.word(at)
     }
 
     /// Who has a place, as it said itself.
@@ -487,6 +501,7 @@ impl Mailbox {
         for of in [Set::Asleep, Set::Armed] {
             of.leave(&self.header, place);
         }
+        self.ever(part).fetch_add(1, Ordering::Relaxed);
         self.become_part(place, part);
         Ok(())
     }

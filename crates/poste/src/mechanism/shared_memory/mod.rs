@@ -64,8 +64,5 @@ fn traits(mailbox: &mailbox::Mailbox) -> EndTraits {
 
 /// The credentials of whoever can open a mailbox: the kernel lets in only its owner.
 fn credentials() -> Credentials {
-    Credentials {
-        uid: Some(rustix::process::geteuid().as_raw()),
-        ..Credentials::default()
-    }
+    Credentials { uid: Some(rustix::process::geteuid().as_raw()), ..Credentials::default() }
 }

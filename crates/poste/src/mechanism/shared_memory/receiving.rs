@@ -32,6 +32,7 @@ pub(super) fn open(opening: &Opening<'_>) -> Result<Opened<dyn RecvEnd>, Error> 
     let traits = traits(&mailbox);
     let place = mailbox.attach_receiver()?;
     let end = Box::new(Receiving {
+        raw: opening.options.is_raw(),
         seat: Arc::new(Seat { mailbox, place }),
         lanes: Vec::new(),
         epoch: None,
@@ -74,7 +75,7 @@ impl Settler for Taking {
     fn settle(&self, token: u64, how: Settle) -> Result<(), Error> {
         let (mailbox, lane) = (&self.seat.mailbox, &self.file.lane);
         mailbox.check_life()?;
-        let (number, receiver) = (number_of(token), self.seat.place as u16);
+        let (number, receiver) = (token, self.seat.place as u16);
         let was_ours = match how {
             Settle::Done => match lane.finish(number, receiver) {
                 Some(Wanted::Yes) => {
@@ -119,6 +120,8 @@ impl Known {
 }
 
 struct Receiving {
+    /// It takes raw messages too.
+    raw: bool,
     seat: Arc<Seat>,
     lanes: Vec<Known>,
     /// As of which change of the table the lanes are known.
@@ -139,22 +142,6 @@ struct Receiving {
 
 /// A message that was found: the index of its lane, its number, its word.
 type Found = (usize, u64, Word);
-
-/// 2^56 messages are more than a lane ever carries.
-const NUMBER_BITS: u32 = 56;
-
-/// A message's token: its lane's place above its number; never 0, numbers begin above that.
-fn token(place: usize, number: u64) -> u64 {
-    (place as u64) << NUMBER_BITS | (number & ((1 << NUMBER_BITS) - 1))
-}
-
-fn number_of(token: u64) -> u64 {
-    token & ((1 << NUMBER_BITS) - 1)
-}
-
-fn place_of(token: u64) -> usize {
-    (token >> NUMBER_BITS) as usize
-}
 
 impl Receiving {
     /// Sees to it that the lanes are those of the table.
@@ -383,14 +370,20 @@ impl Receiving {
             self.lent = Some((Arc::clone(taking), place));
             file.bodies.slice(place.offset, place.size).is_some()
         };
-        if !is_there {
+        if !is_there || (word.raw && !self.raw) {
             // It is no message; that it is done is all that can be said of it.
-            let _ = taking.settle(token(file.place, number), Settle::Done);
+            let _ = taking.settle(number, Settle::Done);
             self.lent = None;
-            return Err(Error::new(Kind::Corrupt, "a message's body lies outside of its lane"));
+            let detail = match is_there {
+                true => "the message was sent raw",
+                false => "a message's body lies outside of its lane",
+            };
+            return Err(Error::new(Kind::Corrupt, detail)
+                .with_hint("receive raw messages raw (--raw, Options::raw)"));
         }
         arrival.news = News::Piece;
-        arrival.token = token(file.place, number);
+        arrival.settler = Some(Arc::clone(taking) as Arc<dyn Settler>);
+        arrival.token = number;
         arrival.size = place.size;
         arrival.priority = Some(u16::from(word.priority));
         arrival.deliveries = u32::from(word.deliveries);
@@ -470,28 +463,7 @@ impl RecvEnd for Receiving {
         }
     }
 
-    #[inline]
-    fn settle(&mut self, token: u64, how: Settle) -> Result<(), Error> {
-        let of_place = |known: &&Known| known.taking.file.place == place_of(token);
-        let known = self.lanes.get(self.turn).filter(of_place);
-        match known.or_else(|| self.lanes.iter().find(of_place)) {
-            Some(known) => known.taking.settle(token, how),
-            None => Err(Error::new(Kind::Corrupt, "the lane of the message is gone")),
-        }
-    }
-
-    fn settler(&self, token: u64) -> Option<Arc<dyn Settler>> {
-        let place = place_of(token);
-        let known = self.lanes.iter().find(|known| known.taking.file.place == place)?;
-        Some(Arc::clone(&known.taking) as Arc<dyn Settler>)
-    }
-
     fn peers(&self) -> Peers {
-        let mailbox = &self.seat.mailbox;
-        match (mailbox.count(Part::Sender), mailbox.count(Part::Orphan)) {
-            (0, 0) => Peers::NobodyYet,
-            (0, _) => Peers::AllGone,
-            (count, _) => Peers::Present(count),
-        }
+        self.seat.mailbox.peers(Part::Sender)
     }
 }

@@ -17,7 +17,7 @@ use crate::error::{Error, Kind};
 use crate::limits::{BLIND_SLEEP, HELD_MAX, PRIORITY_MAX};
 use crate::mechanism::{Frame, Opened, Opening, Pollable, SendEnd};
 use crate::options::Options;
-use crate::ring::lane::{Lane, Obstacle, Producer};
+use crate::ring::lane::{self, Lane, Obstacle, Producer};
 use crate::ring::layout::{Part, Place, participant};
 use crate::ring::wake;
 use crate::wait::{Halt, Wait};
@@ -47,6 +47,8 @@ struct Sending {
     size_max: usize,
     /// Its capacity was asked for: it grows until it holds as many.
     sized: bool,
+    /// Its messages are marked as raw.
+    raw: bool,
     /// Where a loan lies, and its size.
     lent: Option<Place>,
     spinner: Spinner,
@@ -71,6 +73,7 @@ impl Sending {
             mailbox,
             place,
             producer,
+            raw: options.is_raw(),
             lent: None,
             spinner: Spinner::new(options.spin),
             watch: None,
@@ -185,7 +188,8 @@ impl Sending {
     #[inline]
     fn write(&mut self, place: Place, frame: &Frame<'_>) {
         let priority = frame.priority.min(PRIORITY_MAX) as u8;
-        self.producer.write(place, priority, frame.sequence, frame.sender);
+        let kind = lane::Kind { priority, raw: self.raw };
+        self.producer.write(place, kind, frame.sequence, frame.sender);
         if !frame.more || self.producer.held() >= HELD_MAX {
             self.publish();
         }
@@ -234,7 +238,9 @@ impl SendEnd for Sending {
         let offset = self.room(size, wait)?;
         match self.producer.body(offset, size) {
             Some(body) => body.copy_from_slice(frame.body),
-            None => return Err(Error::new(Kind::Corrupt, "the lane's file is shorter than it was")),
+            None => {
+                return Err(Error::new(Kind::Corrupt, "the lane's file is shorter than it was"));
+            }
         }
         self.write(Place { offset, size }, frame);
         if self.bell.is_some() && !frame.more {
@@ -296,10 +302,7 @@ impl SendEnd for Sending {
     }
 
     fn peers(&self) -> Peers {
-        match self.mailbox.count(Part::Receiver) {
-            0 => Peers::NobodyYet,
-            count => Peers::Present(count),
-        }
+        self.mailbox.peers(Part::Receiver)
     }
 }
 

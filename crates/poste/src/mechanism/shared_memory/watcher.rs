@@ -1,6 +1,7 @@
 //! Notices that other processes die, for those in this one that sleep: a freed lock wakes nobody.
 //!
-//! One thread for the whole process, started when the first end is about to sleep. It waits on the
+//! One thread for the whole process, started when the first end is about to sleep, and ended with
+//! the last end that slept. It waits on the
 //! pidfds of all participants of the mailboxes in use here, buries the dead, and wakes everybody.
 //! A participant that comes later wakes who sleeps, and who sleeps again looks here first. A forked
 //! child has no such thread; it gets one of its own. Sources: pidfd_open(2), epoll(7).
@@ -8,8 +9,10 @@
 use std::collections::HashMap;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
 
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
+use rustix::event::{EventfdFlags, eventfd};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
@@ -20,6 +23,9 @@ use crate::wait::Wait;
 /// The watcher of this process.
 static WATCHER: Mutex<Option<Watcher>> = Mutex::new(None);
 
+/// What stands in epoll for the end of the thread; no process has this number.
+const ENOUGH: u64 = u64::MAX;
+
 /// The thread's name, for who looks at a process's threads.
 const NAME: &str = "poste-watcher";
 
@@ -27,6 +33,9 @@ struct Watcher {
     /// The life of the process that it belongs to.
     life: u64,
     epoll: Arc<OwnedFd>,
+    /// Readable when the thread is to end.
+    enough: OwnedFd,
+    thread: JoinHandle<()>,
     mailboxes: Vec<Watched>,
     processes: HashMap<u32, OwnedFd>,
 }
@@ -110,12 +119,13 @@ impl Drop for Watch {
             }
         }
         watcher.mailboxes.retain(|watched| watched.users > 0);
-        if watcher.mailboxes.is_empty() {
-            let epoll = Arc::clone(&watcher.epoll);
-            for (_, process) in watcher.processes.drain() {
-                // It was added; deleting fails only where it is gone already.
-                let _ = epoll::delete(&epoll, &process);
-            }
+        if !watcher.mailboxes.is_empty() {
+            return;
+        }
+        let last = guard.take();
+        drop(guard);
+        if let Some(watcher) = last {
+            watcher.end();
         }
     }
 }
@@ -132,13 +142,15 @@ fn of_this_life<'a>(
     let system = |errno: Errno| Error::system(errno, "the thread that notices deaths");
     if guard.as_ref().is_none_or(|watcher| watcher.life != life) {
         let epoll = Arc::new(epoll::create(CreateFlags::CLOEXEC).map_err(system)?);
+        let enough = eventfd(0, EventfdFlags::CLOEXEC).map_err(system)?;
+        epoll::add(&epoll, &enough, EventData::new_u64(ENOUGH), EventFlags::IN).map_err(system)?;
         let watched = Arc::clone(&epoll);
-        std::thread::Builder::new()
+        let thread = std::thread::Builder::new()
             .name(NAME.to_owned())
             .spawn(move || watch(&watched, life))
             .map_err(|error| system(Errno::from_io_error(&error).unwrap_or(Errno::AGAIN)))?;
         let (mailboxes, processes) = (Vec::new(), HashMap::new());
-        **guard = Some(Watcher { life, epoll, mailboxes, processes });
+        **guard = Some(Watcher { life, epoll, enough, thread, mailboxes, processes });
     }
     match guard.as_mut() {
         Some(watcher) => Ok(watcher),
@@ -147,6 +159,17 @@ fn of_this_life<'a>(
 }
 
 impl Watcher {
+    /// Ends the thread, and with it all that is watched.
+    fn end(self) {
+        for process in self.processes.values() {
+            // A forked child may hold it open: then epoll would go on reporting it.
+            let _ = epoll::delete(&self.epoll, process);
+        }
+        // It takes eight bytes, once; and a thread that panicked has ended too.
+        let _ = rustix::io::write(&self.enough, &1_u64.to_ne_bytes());
+        let _ = self.thread.join();
+    }
+
     /// Watches a process, if it isn't watched yet.
     ///
     /// # Errors
@@ -187,6 +210,9 @@ impl Watcher {
 fn watch(epoll: &OwnedFd, life: u64) {
     let mut ended = Vec::new();
     while Wait::Forever.events(epoll.as_fd(), &mut ended).is_ok() {
+        if ended.contains(&ENOUGH) {
+            return;
+        }
         for pid in ended.drain(..) {
             let mailboxes = match lock().as_mut().filter(|watcher| watcher.life == life) {
                 Some(watcher) => watcher.ended(pid as u32),

@@ -1,0 +1,103 @@
+//! Where the bodies of `send` come from: an argument, a file, or standard input.
+//!
+//! A file of any size goes through a buffer of [`CHUNK`] bytes; only what must be one message is
+//! held as a whole, up to a limit.
+
+use std::fs::File;
+use std::io::Read as _;
+use std::os::fd::AsFd as _;
+use std::os::unix::ffi::OsStringExt as _;
+use std::path::Path;
+
+use poste::Wait;
+use rustix::event::PollFlags;
+
+use crate::args::Send;
+use crate::exit::{Code, Failure};
+
+/// What one read takes in.
+pub(crate) const CHUNK: usize = 64 << 10;
+
+/// Where bodies come from.
+#[derive(Debug)]
+pub(crate) enum Input {
+    /// The command line.
+    Argument(Vec<u8>),
+    /// A file or standard input.
+    Stream(Stream),
+}
+
+/// A file that is read once, from its beginning to its end.
+#[derive(Debug)]
+pub(crate) struct Stream {
+    file: File,
+    name: String,
+}
+
+impl Input {
+    /// Opens what the arguments name.
+    pub(crate) fn open(args: &Send) -> Result<Input, Failure> {
+        Ok(match (&args.body, &args.file) {
+            (Some(body), _) => Input::Argument(body.clone().into_vec()),
+            (None, Some(path)) if path != Path::new("-") => Input::Stream(Stream::of_file(path)?),
+            _ => Input::Stream(Stream::standard()?),
+        })
+    }
+}
+
+impl Stream {
+    fn of_file(path: &Path) -> Result<Stream, Failure> {
+        let name = path.display().to_string();
+        match File::open(path) {
+            Ok(file) => Ok(Stream { file, name }),
+            Err(error) => Err(failed("open", &name, &error)),
+        }
+    }
+
+    /// Standard input without the buffer that the standard library puts before it.
+    fn standard() -> Result<Stream, Failure> {
+        let name = "standard input".to_owned();
+        match std::io::stdin().as_fd().try_clone_to_owned() {
+            Ok(descriptor) => Ok(Stream { file: descriptor.into(), name }),
+            Err(error) => Err(failed("open", &name, &error)),
+        }
+    }
+
+    /// What one read returns; nothing at the end.
+    pub(crate) fn read<'a>(&mut self, chunk: &'a mut [u8]) -> Result<&'a [u8], Failure> {
+        loop {
+            match self.file.read(chunk) {
+                Ok(size) => return Ok(&chunk[..size]),
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
+                    let _ = Wait::Forever.until_ready(self.file.as_fd(), PollFlags::IN);
+                }
+                Err(error) => return Err(failed("read", &self.name, &error)),
+            }
+        }
+    }
+
+    /// Everything, or where there is more than `limit` bytes, one more than that.
+    pub(crate) fn read_whole(&mut self, limit: usize) -> Result<Vec<u8>, Failure> {
+        let mut whole = Vec::new();
+        let most = (limit as u64).saturating_add(1);
+        match (&mut self.file).take(most).read_to_end(&mut whole) {
+            Ok(_) => Ok(whole),
+            Err(error) => Err(failed("read", &self.name, &error)),
+        }
+    }
+
+    /// Whether a read would return at once.
+    pub(crate) fn is_ready(&self) -> bool {
+        Wait::Not.until_ready(self.file.as_fd(), PollFlags::IN).unwrap_or(true)
+    }
+}
+
+fn failed(action: &str, name: &str, error: &std::io::Error) -> Failure {
+    let hint = match error.kind() {
+        std::io::ErrorKind::NotFound => "check the path; a body itself is typed without --file",
+        std::io::ErrorKind::PermissionDenied => "let this user read it: chmod u+r FILE",
+        _ => "give a file that can be read from beginning to end",
+    };
+    Failure::new(Code::Failed, format!("cannot {action} {name}: {error}"), hint)
+}

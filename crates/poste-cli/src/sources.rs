@@ -1,0 +1,146 @@
+//! The receivers of one `recv`, taken together: whichever has a message.
+//!
+//! One receiver is asked directly. Several are polled together; those that give no descriptor to
+//! wait on (System V queues) are looked at in short turns.
+
+use std::os::fd::BorrowedFd;
+use std::time::Duration;
+
+use poste::{Address, Capabilities, Error, Kind, Message, Receiver, Wait};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use crate::exit::{Failure, Stop};
+use crate::resolve::Target;
+use crate::{notice, signals};
+
+/// How long to sleep between two looks at those that can't be polled.
+const TURN: Duration = Duration::from_millis(10);
+
+/// The receivers, and whose turn it is.
+#[derive(Debug)]
+pub(crate) struct Sources {
+    receivers: Vec<Receiver>,
+    several: bool,
+    next: usize,
+}
+
+/// Where a message came from.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Origin<'a> {
+    /// The address, where there are several.
+    pub address: Option<&'a Address>,
+    /// What its mechanism can do.
+    pub capabilities: &'static Capabilities,
+}
+
+/// What is done with a message.
+pub(crate) type Each<'a> = dyn FnMut(&Message<'_>, Origin<'_>) -> Result<(), Stop> + 'a;
+
+impl Sources {
+    /// Opens them all, or none.
+    pub(crate) fn open(targets: &[Target]) -> Result<Sources, Stop> {
+        let mut receivers = Vec::with_capacity(targets.len());
+        for target in targets {
+            let receiver = Receiver::open_with(target.address.to_string(), &target.options)?;
+            if target.makes_name {
+                signals::remove_at_end(receiver.address());
+            }
+            notice::opened(&target.address, receiver.address(), receiver.capabilities());
+            receivers.push(receiver);
+        }
+        Ok(Sources { several: receivers.len() > 1, receivers, next: 0 })
+    }
+
+    /// Hands over the next message, from wherever one comes first, within `wait`.
+    pub(crate) fn recv(&mut self, wait: Wait, each: &mut Each<'_>) -> Result<(), Stop> {
+        if let ([receiver], false) = (&mut self.receivers[..], self.several) {
+            let origin = Origin { address: None, capabilities: receiver.capabilities() };
+            return match receiver.recv_wait(wait) {
+                Ok(message) => each(&message, origin),
+                Err(error) => Err(explain(error, receiver).into()),
+            };
+        }
+        let wait = wait.begin();
+        loop {
+            if self.try_each(each)? {
+                return Ok(());
+            }
+            if wait.left().is_some_and(|left| left.is_zero()) {
+                return Err(nothing_came(wait).into());
+            }
+            self.wait_for_any(wait)?;
+        }
+    }
+
+    /// Asks each once, beginning after the one that had the last message. Those that have ended are
+    /// left out from then on.
+    fn try_each(&mut self, each: &mut Each<'_>) -> Result<bool, Stop> {
+        let mut asked = 0;
+        while asked < self.receivers.len() {
+            let at = (self.next + asked) % self.receivers.len();
+            let is_last = self.receivers.len() == 1;
+            let receiver = &mut self.receivers[at];
+            let address = receiver.address().clone();
+            let capabilities = receiver.capabilities();
+            match receiver.try_recv() {
+                Ok(message) => {
+                    each(&message, Origin { address: Some(&address), capabilities })?;
+                    self.next = at + 1;
+                    return Ok(true);
+                }
+                Err(error) if error.kind() == Kind::Empty => asked += 1,
+                Err(error) if error.kind() == Kind::Disconnected && !is_last => {
+                    self.receivers.remove(at);
+                }
+                Err(error) => return Err(explain(error, &self.receivers[at]).into()),
+            }
+        }
+        Ok(false)
+    }
+
+    fn wait_for_any(&mut self, wait: Wait) -> Result<(), Stop> {
+        let mut descriptors: Vec<BorrowedFd<'_>> = Vec::with_capacity(self.receivers.len());
+        let mut takes_turns = false;
+        for receiver in &mut self.receivers {
+            match receiver.pollable() {
+                Ok(descriptor) => descriptors.push(descriptor),
+                Err(error) if error.kind() == Kind::NotSupported => takes_turns = true,
+                Err(error) => return Err(error.into()),
+            }
+        }
+        let mut polled: Vec<_> = descriptors
+            .iter()
+            .map(|descriptor| PollFd::from_borrowed_fd(*descriptor, PollFlags::IN))
+            .collect();
+        let left = match wait.left() {
+            left if takes_turns => Some(left.map_or(TURN, |left| left.min(TURN))),
+            left => left,
+        };
+        let left = left.map(|left| Timespec {
+            tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
+            tv_nsec: i64::from(left.subsec_nanos()),
+        });
+        match poll(&mut polled, left.as_ref()) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
+            Err(errno) => Err(Error::system(errno, "cannot poll").into()),
+        }
+    }
+}
+
+fn nothing_came(wait: Wait) -> Error {
+    let kind = if wait == Wait::Not { Kind::Empty } else { Kind::TimedOut };
+    Error::new(kind, "no message came from any of the addresses")
+}
+
+/// An end of which a peer was thrown out that spoke no poste explains itself by that.
+fn explain(error: Error, receiver: &Receiver) -> Failure {
+    let is_silence = matches!(error.kind(), Kind::Empty | Kind::TimedOut | Kind::Disconnected);
+    let failure = Failure::from(error);
+    match receiver.counters().corrupt {
+        0 => failure,
+        _ if !is_silence => failure,
+        count => failure.with_hint(format!(
+            "what came was not poste's ({count} thrown out): a foreign peer is received with --raw"
+        )),
+    }
+}

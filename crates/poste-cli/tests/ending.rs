@@ -1,0 +1,95 @@
+//! Signals, a closed output, notices, help and its examples.
+
+mod command;
+
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::process::{Command, Stdio};
+
+use command::{Outcome, Scratch};
+
+#[test]
+fn a_signal_takes_the_socket_away() {
+    let scratch = Scratch::new();
+    for (signal, code) in [("INT", 130), ("TERM", 143)] {
+        let mut child = scratch.start_bare(&["recv", "-f", "unix:./u"]);
+        // That it prints a message shows that it listens.
+        scratch.run(&["send", "--timeout", "10s", "unix:./u", "x"]).prints("");
+        let mut printed = [0; 2];
+        child.stdout.as_mut().unwrap().read_exact(&mut printed).unwrap();
+        let pid = child.id().to_string();
+        assert!(Command::new("kill").args(["-s", signal, &pid]).status().unwrap().success());
+        let outcome = Outcome::of(&child.wait_with_output().unwrap());
+        assert_eq!(outcome.code, Some(code), "{outcome:?}");
+        assert_eq!(outcome.err.lines().count(), if code == 130 { 0 } else { 2 }, "{outcome:?}");
+        assert!(!scratch.path("u").exists(), "{signal}");
+    }
+}
+
+#[test]
+fn a_closed_output_ends_it_quietly() {
+    let scratch = Scratch::new();
+    let mut child = scratch.start_bare(&["recv", "-f", "unix:./u"]);
+    drop(child.stdout.take());
+    scratch.run(&["send", "--timeout", "10s", "unix:./u", "x"]).prints("");
+    Outcome::of(&child.wait_with_output().unwrap()).prints("");
+    let mut full = scratch.poste(&["capabilities"]);
+    full.stdout(std::fs::File::create("/dev/full").unwrap());
+    Outcome::of(&full.stderr(Stdio::piped()).output().unwrap()).fails(1, "standard output");
+}
+
+#[test]
+fn the_port_taken_is_told() {
+    let scratch = Scratch::new();
+    let mut child = scratch.start_bare(&["recv", "tcp:127.0.0.1:0"]);
+    let mut line = String::new();
+    BufReader::new(child.stderr.take().unwrap()).read_line(&mut line).unwrap();
+    let address = line.trim_end().strip_prefix("listening on ").expect(&line);
+    scratch.run(&["send", address, "hello"]).prints("");
+    let mut out = String::new();
+    child.stdout.take().unwrap().read_to_string(&mut out).unwrap();
+    assert_eq!(out, "hello\n");
+    assert!(child.wait().unwrap().success());
+}
+
+const VERBS: &[&str] = &["send", "recv", "create", "remove", "capabilities"];
+
+#[test]
+fn help_and_version_are_output() {
+    let scratch = Scratch::new();
+    scratch.run(&["--version"]).prints(format!("poste {}\n", env!("CARGO_PKG_VERSION")));
+    for verb in VERBS {
+        let outcome = scratch.run(&[verb, "--help"]);
+        assert_eq!((outcome.code, outcome.err.as_str()), (Some(0), ""), "{verb}");
+    }
+}
+
+#[test]
+fn the_examples_work_as_typed() {
+    let directory = std::path::Path::new(env!("CARGO_BIN_EXE_poste")).parent().unwrap();
+    let path = format!("{}:{}", directory.display(), std::env::var("PATH").unwrap());
+    for verb in VERBS {
+        let help = String::from_utf8(Scratch::new().run(&[verb, "--help"]).out).unwrap();
+        let lines = help.lines().map(str::trim).filter(|line| line.starts_with("poste "));
+        let examples: Vec<_> = lines.collect();
+        assert!(!examples.is_empty(), "{verb}");
+        for example in examples {
+            let scratch = Scratch::new();
+            let mut command = Command::new("timeout");
+            command.args(["10", "sh", "-c", example]).env("PATH", &path).stdin(Stdio::null());
+            let output = command.current_dir(scratch.path("")).output().unwrap();
+            assert!(output.status.success(), "{example}: {output:?}");
+        }
+    }
+}
+
+#[test]
+fn capabilities_are_data() {
+    let scratch = Scratch::new();
+    let out = String::from_utf8(scratch.run(&["capabilities", "--json"]).out).unwrap();
+    for line in out.lines() {
+        let object: serde_json::Value = serde_json::from_str(line).unwrap();
+        assert!(object["mechanism"].is_string() && object["pollable"].is_boolean(), "{line}");
+    }
+    let table = String::from_utf8(scratch.run(&["capabilities"]).out).unwrap();
+    assert!(table.contains("seqpacket") && !table.contains('\u{1b}'), "{table}");
+}

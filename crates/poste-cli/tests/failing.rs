@@ -1,0 +1,126 @@
+//! Exit codes and the two lines.
+
+mod command;
+
+use command::Scratch;
+
+#[test]
+fn what_makes_no_sense_is_2() {
+    let scratch = Scratch::new();
+    for (line, words) in [
+        ("", "verb"),
+        ("bogus", "bogus"),
+        ("send", "<ADDRESS>"),
+        ("send fifo:x --bogus", "--bogus"),
+        ("send fifo:x body --file f", "--file"),
+        ("send fifo:x body --lines", "--lines"),
+        ("send fifo:x body -0", "--null"),
+        ("send fifo:x --lines -0", "--null"),
+        ("send fifo:x --lines --count 2", "--count"),
+        ("send fifo:x body --count 0", "count from 1"),
+        ("send fifo:x body -p high", "--priority"),
+        ("send fifo:x body --timeout 5", "the unit is missing"),
+        ("send fifo:x body --raw --type 3", "no type"),
+        ("send sysv:1 body --type 3", "--raw"),
+        ("send unix:x body --listen --connect", "--connect"),
+        ("send fifo:x?bogus=1 body", "bogus"),
+        ("recv fifo:x -n 0", "count from 1"),
+        ("recv fifo:x -n 1 -f", "--follow"),
+        ("recv fifo:x --lines", "--raw"),
+        ("recv fifo:x --format xml", "xml"),
+        ("recv bogus:x", "bogus"),
+        ("recv Fifo:x", "scheme"),
+        ("recv pipe:", "fd:"),
+        ("recv pair:", "fd:"),
+        ("send local:x y", "fd:"),
+        ("remove local:x", "fd:"),
+        ("create unix:./u", "receiver"),
+        ("create fifo:./f --capacity 8K", "capacity"),
+        ("create fifo:./f --mode 999", "octal"),
+        ("send jobs x", "not built yet"),
+        ("send fifo:x y --ack", "not built yet"),
+        ("recv fifo:x -- cat", "not built yet"),
+        ("recv task:x", "not built yet"),
+        ("send signal:1 1", "not built yet"),
+        ("recv nats://h/x", "not built yet"),
+        ("call fifo:x y", "not built yet"),
+        ("relay fifo:x fifo:y", "not built yet"),
+    ] {
+        scratch.run(&line.split_whitespace().collect::<Vec<_>>()).fails(2, words);
+    }
+}
+
+#[test]
+fn what_is_not_there_is_1_and_names_create() {
+    let scratch = Scratch::new();
+    for line in ["send fifo:./x y", "recv fifo:./x", "remove fifo:./x", "recv mq:/poste-no-such"] {
+        scratch.run(&line.split_whitespace().collect::<Vec<_>>()).fails(1, "create");
+    }
+    scratch.run(&["send", "fifo:./x", "--file", "nowhere"]).fails(1, "nowhere");
+}
+
+#[test]
+fn what_is_there_is_not_created() {
+    let scratch = Scratch::new();
+    scratch.run(&["create", "fifo:./x"]).prints("");
+    scratch.run(&["create", "fifo:./x"]).fails(1, "in use");
+}
+
+#[test]
+fn remove_does_what_it_can() {
+    let scratch = Scratch::new();
+    scratch.run(&["create", "fifo:./b"]).prints("");
+    scratch.run(&["remove", "fifo:./a", "fifo:./b", "fifo:./c"]).fails(1, "2 of 3 failed");
+    assert!(!scratch.path("b").exists());
+}
+
+#[test]
+fn nobody_is_69() {
+    let scratch = Scratch::new();
+    for address in ["unix:./x", "seqpacket:./x", "dgram:./x", "tcp:127.0.0.1:1"] {
+        scratch.run(&["send", address, "y"]).fails(69, address);
+        scratch.run(&["send", "--timeout", "50ms", address, "y"]).fails(69, address);
+    }
+    scratch.run(&["create", "fifo:./f"]).prints("");
+    scratch.run(&["send", "--timeout", "50ms", "fifo:./f", "y"]).fails(69, "fifo:./f");
+}
+
+#[test]
+fn time_is_124_and_full_75() {
+    let scratch = Scratch::new();
+    let queue = format!("mq:/poste-full-{}", std::process::id());
+    scratch.run(&["create", "--capacity", "1", &queue]).prints("");
+    scratch.run(&["recv", "--timeout", "0s", &queue]).fails(124, &queue);
+    scratch.run(&["recv", "--timeout", "50ms", &queue]).fails(124, &queue);
+    scratch.run(&["send", &queue, "one"]).prints("");
+    scratch.run(&["send", "--timeout", "0s", &queue, "two"]).fails(75, &queue);
+    scratch.run(&["send", "--timeout", "50ms", &queue, "two"]).fails(124, &queue);
+    scratch.run(&["send", "-p", "32768", &queue, "two"]).fails(1, "32767");
+    scratch.run(&["send", "-p", "99999", &queue, "two"]).fails(1, "32767");
+    scratch.run(&["recv", "--remove", &queue]).prints("one\n");
+    scratch.run(&["recv", &queue]).fails(1, "create");
+}
+
+#[test]
+fn a_large_message_names_the_ways_out() {
+    let scratch = Scratch::new();
+    let receiver = scratch.start(&["recv", "--timeout", "15s", "unix:./u"]);
+    let body = vec![b'x'; (16 << 20) + 1];
+    let outcome = scratch.run_with(&["send", "--timeout", "15s", "unix:./u"], &body);
+    outcome.fails(1, "--lines");
+    assert!(outcome.err.contains("--raw") && outcome.err.contains("16777216"), "{outcome:?}");
+    drop(receiver);
+}
+
+#[test]
+fn the_end_of_the_other_side_is_0_for_follow_and_69_for_a_count() {
+    let scratch = Scratch::new();
+    for (flags, code) in [(&["-f"][..], 0), (&["-n", "2"], 69)] {
+        let sender = scratch.start(&["send", "--listen", "unix:./u", "one"]);
+        let recv = ["recv", "--connect", "--timeout", "10s", "unix:./u"];
+        let outcome = scratch.run(&[&recv, flags].concat());
+        assert_eq!((outcome.code, &outcome.out[..]), (Some(code), &b"one\n"[..]), "{outcome:?}");
+        assert_eq!(outcome.err.lines().count(), if code == 0 { 0 } else { 2 }, "{outcome:?}");
+        sender.end().prints("");
+    }
+}

@@ -1,0 +1,29 @@
+//! What only tests need, and what needs `unsafe`: not part of what this crate promises.
+//!
+//! Sources: setitimer(2), sigaction(2), signal(7).
+
+use std::time::Duration;
+
+extern "C" fn nothing(_signal: libc::c_int) {}
+
+/// Begins a storm of SIGALRM in this process, for good, with a handler that does nothing and does
+/// not let the kernel restart the calls that it interrupts.
+///
+/// # Panics
+/// Where the system refuses.
+pub fn begin_signal_storm(every: Duration) {
+    let every = libc::timeval {
+        tv_sec: every.as_secs() as libc::time_t,
+        tv_usec: libc::suseconds_t::from(every.subsec_micros()),
+    };
+    let timer = libc::itimerval { it_interval: every, it_value: every };
+    // SAFETY: all-zero bytes are valid for this C structure of integers and pointers.
+    let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+    action.sa_sigaction = nothing as *const () as libc::sighandler_t;
+    // SAFETY: the handler touches nothing, and the structure is whole and outlives the call.
+    let handled =
+        unsafe { libc::sigaction(libc::SIGALRM, &raw const action, std::ptr::null_mut()) };
+    // SAFETY: the timer is whole and outlives the call.
+    let set = unsafe { libc::setitimer(libc::ITIMER_REAL, &raw const timer, std::ptr::null_mut()) };
+    assert_eq!((handled, set), (0, 0), "the storm begins");
+}

@@ -1,0 +1,129 @@
+//! Calls and answers over every mechanism with a way back, enveloped and raw.
+
+use std::thread;
+use std::time::Duration;
+
+use poste::{Kind, Options, Receiver, Sender, Wait};
+
+const TIME: Wait = Wait::For(Duration::from_secs(10));
+
+fn addresses(name: &str) -> Vec<String> {
+    let process = std::process::id();
+    let path = std::env::temp_dir().join(format!("poste-calls-{process}-{name}"));
+    let path = path.display();
+    vec![
+        format!("unix:{path}-stream"),
+        format!("unix:@poste-calls-{process}-{name}"),
+        format!("seqpacket:{path}-packet"),
+        format!("dgram:{path}-datagram"),
+        "tcp:127.0.0.1:0".to_owned(),
+        "udp:127.0.0.1:0".to_owned(),
+    ]
+}
+
+/// Answers so many questions in reverse; the question "fail" with an error.
+fn serve(mut server: Receiver, questions: usize) -> thread::JoinHandle<()> {
+    thread::spawn(move || {
+        for _ in 0..questions {
+            let mut question = server.recv().unwrap();
+            if &question[..] == b"fail" {
+                question.reply_error("as you wish").unwrap();
+                continue;
+            }
+            let answer: Vec<u8> = question.iter().rev().copied().collect();
+            question.reply(&answer).unwrap();
+            let again = question.reply("again").unwrap_err();
+            assert_eq!(again.kind(), Kind::NotSupported);
+        }
+    })
+}
+
+#[test]
+fn a_call_gets_its_own_answer() {
+    for address in addresses("own") {
+        let server = Receiver::create(&address).unwrap();
+        let address = server.address().to_string();
+        let thread = serve(server, 3 * 4 + 1);
+        let clients: Vec<_> = (0..3).map(|_| Sender::open(&address).unwrap()).collect();
+        for (index, mut client) in clients.into_iter().enumerate() {
+            for size in [0, 1, 5000, 20_000] {
+                let body: Vec<u8> = (0..size).map(|at| (at + index) as u8).collect();
+                let answer = client.call(&body, TIME).unwrap();
+                assert!(answer.iter().eq(body.iter().rev()), "{address} {size}");
+            }
+        }
+        let mut client = Sender::open(&address).unwrap();
+        let error = client.call("fail", TIME).unwrap_err();
+        assert_eq!(error.kind(), Kind::Failed);
+        assert!(error.to_string().contains("as you wish"), "{error}");
+        thread.join().unwrap();
+    }
+}
+
+#[test]
+fn a_large_question_and_a_large_answer_come_whole() {
+    for address in addresses("large") {
+        if address.starts_with("udp") || address.starts_with("dgram") {
+            // Nobody reads the answer's datagrams while the queue is full; their limit is its.
+            continue;
+        }
+        let server = Receiver::create(&address).unwrap();
+        let address = server.address().to_string();
+        let thread = serve(server, 1);
+        let body: Vec<u8> = (0..1_000_000).map(|at| (at % 251) as u8).collect();
+        let answer = Sender::open(&address).unwrap().call(&body, TIME).unwrap();
+        assert!(answer.iter().eq(body.iter().rev()), "{address}");
+        thread.join().unwrap();
+    }
+}
+
+#[test]
+fn a_late_answer_is_passed_over_and_a_missing_one_times_out() {
+    for address in addresses("late") {
+        let mut server = Receiver::create(&address).unwrap();
+        let mut client = Sender::open(server.address().to_string()).unwrap();
+        let soon = Wait::For(Duration::from_millis(20));
+        assert_eq!(client.call("first", soon).unwrap_err().kind(), Kind::TimedOut, "{address}");
+        server.recv().unwrap().reply("too late").unwrap();
+        let thread = serve(server, 1);
+        assert_eq!(client.call("on", TIME).unwrap().text().unwrap(), "no", "{address}");
+        thread.join().unwrap();
+    }
+}
+
+#[test]
+fn raw_calls_are_bytes_there_and_back() {
+    for address in addresses("raw") {
+        let raw = Options::new().create().raw();
+        let mut server = Receiver::open_with(&address, &raw).unwrap();
+        let address = server.address().to_string();
+        let thread = thread::spawn(move || {
+            let mut question = server.recv().unwrap();
+            assert_eq!(&question[..], b"ping");
+            question.reply("pong").unwrap();
+            server
+        });
+        let mut client = Sender::open_with(&address, &raw).unwrap();
+        assert_eq!(client.call("ping", TIME).unwrap().text().unwrap(), "pong", "{address}");
+        drop(thread.join().unwrap());
+    }
+}
+
+#[test]
+fn what_has_no_way_back_says_so() {
+    let (mut sender, mut receiver) = poste::pipe().unwrap();
+    assert_eq!(sender.call("?", TIME).unwrap_err().kind(), Kind::NotSupported);
+    sender.send("no call").unwrap();
+    let mut message = receiver.recv().unwrap();
+    assert_eq!(message.reply("!").unwrap_err().kind(), Kind::NotSupported);
+}
+
+#[test]
+fn a_server_that_goes_ends_the_call() {
+    let address = format!("unix:@poste-calls-{}-gone", std::process::id());
+    let mut server = Receiver::create(&address).unwrap();
+    let mut client = Sender::open(&address).unwrap();
+    let thread = thread::spawn(move || drop(server.recv().unwrap()));
+    assert_eq!(client.call("?", TIME).unwrap_err().kind(), Kind::Disconnected);
+    thread.join().unwrap();
+}

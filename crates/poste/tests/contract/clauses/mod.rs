@@ -1,0 +1,70 @@
+//! The clauses of the contract, one a file.
+
+use std::time::Duration;
+
+use crate::cell::Clause;
+
+mod both_ways;
+mod boundaries;
+mod clones;
+mod closing;
+mod empty;
+mod feeding;
+mod fidelity;
+mod full;
+mod garbage;
+mod held;
+mod interrupted;
+mod killed;
+pub(crate) mod leaks;
+mod many_senders;
+mod order;
+mod outsized;
+mod plain_peers;
+mod pollable;
+mod priority;
+mod refusals;
+mod sharing;
+mod streams;
+mod taking;
+mod turns;
+mod waking;
+
+/// Every clause.
+pub(crate) static ALL: &[&Clause] = &[
+    &boundaries::CLAUSE,
+    &both_ways::CLAUSE,
+    &clones::CLAUSE,
+    &closing::RECEIVER_GONE,
+    &closing::SENDERS_GONE,
+    &closing::PEERS,
+    &empty::CLAUSE,
+    &feeding::CLAUSE,
+    &fidelity::CLAUSE,
+    &full::CLAUSE,
+    &full::LATENESS,
+    &garbage::CLAUSE,
+    &held::CLAUSE,
+    &interrupted::CLAUSE,
+    &killed::WRITER,
+    &killed::READER,
+    &leaks::CLAUSE,
+    &many_senders::CLAUSE,
+    &order::CLAUSE,
+    &outsized::CLAUSE,
+    &plain_peers::CLAUSE,
+    &pollable::RECEIVER,
+    &pollable::SENDER,
+    &priority::ORDER,
+    &priority::OVERTAKING,
+    &priority::LIMIT,
+    &refusals::CLAUSE,
+    &sharing::CLAUSE,
+    &streams::CLAUSE,
+    &taking::CLAUSE,
+    &turns::CLAUSE,
+    &waking::CLAUSE,
+];
+
+/// How long a trial waits for what must come: much longer than it can take.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);

@@ -1,0 +1,35 @@
+//! Who waits is woken by a message, and in every form of waiting.
+
+use std::time::{Duration, Instant};
+
+use poste::Wait;
+
+use crate::cell::{Cell, Clause};
+
+pub(crate) static CLAUSE: Clause =
+    Clause { name: "waking", applies: |_, _| true, alone: true, run, ..Clause::PLAIN };
+
+fn run(cell: &Cell) {
+    let channel = cell.channel();
+    let (mut sender, mut receiver) = channel.open();
+    let long = Duration::from_secs(20);
+    for wait in [
+        Wait::Forever,
+        Wait::For(long),
+        Wait::For(Duration::MAX),
+        Wait::Until(Instant::now() + long),
+    ] {
+        std::thread::scope(|scope| {
+            let sender = &mut sender;
+            let sending = scope.spawn(move || {
+                std::thread::sleep(Duration::from_millis(40));
+                let start = Instant::now();
+                sender.send("wake up").unwrap();
+                start
+            });
+            assert_eq!(&receiver.recv_wait(wait).unwrap()[..], b"wake up");
+            let took = sending.join().unwrap().elapsed();
+            assert!(took < cell.lateness(), "{wait:?}: woken {took:?} after the message was sent");
+        });
+    }
+}

@@ -1,0 +1,70 @@
+//! What a run must not leave behind: objects of its own in the kernel's name spaces, and open
+//! descriptors. Others' objects are none of its business: only names and keys of ours are looked at.
+
+use std::collections::BTreeSet;
+use std::process::{Command, ExitCode};
+
+use crate::fixture::{PREFIX, key_base};
+
+/// What is there, in words.
+pub(crate) type Objects = BTreeSet<String>;
+
+/// What of this process is there now.
+pub(crate) fn look() -> Objects {
+    let mut objects = Objects::new();
+    let ours = format!("{PREFIX}{}-", std::process::id());
+    for folder in [std::env::temp_dir(), "/dev/shm".into(), "/dev/mqueue".into()] {
+        let names = std::fs::read_dir(&folder).into_iter().flatten().flatten();
+        let names = names.map(|entry| entry.file_name().to_string_lossy().into_owned());
+        for name in names.filter(|name| name.contains(&ours)) {
+            objects.insert(format!("{}/{name}", folder.display()));
+        }
+    }
+    objects.extend(unmounted_queues(&ours));
+    let queues = std::fs::read_to_string("/proc/sysvipc/msg").unwrap_or_default();
+    for line in queues.lines().skip(1) {
+        let key = line.split_whitespace().next().and_then(|key| key.parse::<i64>().ok());
+        if key.is_some_and(|key| key as u32 >> 12 == key_base() >> 12) {
+            objects.insert(format!("the System V queue {line}"));
+        }
+    }
+    objects.extend(descriptors());
+    objects
+}
+
+/// The POSIX queues, where no file system shows them: one is mounted privately, where that goes.
+fn unmounted_queues(ours: &str) -> Objects {
+    if std::path::Path::new("/dev/mqueue").is_dir() {
+        return Objects::new();
+    }
+    let mount = "mount -t mqueue none /mnt && ls /mnt";
+    let listed = Command::new("unshare").args(["-m", "sh", "-c", mount]).output();
+    let listed = listed.map(|output| output.stdout).unwrap_or_default();
+    let names = String::from_utf8_lossy(&listed).into_owned();
+    names.lines().filter(|name| name.contains(ours)).map(|name| format!("mq:/{name}")).collect()
+}
+
+/// This process's open descriptors, and what each is.
+pub(crate) fn descriptors() -> Objects {
+    let own = std::fs::read_dir("/proc/self/fd").expect("/proc is mounted");
+    own.flatten()
+        .filter_map(|entry| {
+            let target = std::fs::read_link(entry.path()).ok()?;
+            let target = target.to_string_lossy().into_owned();
+            // The folder being read has a descriptor itself.
+            (!target.ends_with("/fd"))
+                .then(|| format!("descriptor {} {target}", entry.file_name().to_string_lossy()))
+        })
+        .collect()
+}
+
+/// Says what is there now and was not before.
+pub(crate) fn compare(before: &Objects, after: &Objects) -> ExitCode {
+    let left: Vec<_> = after.difference(before).collect();
+    if left.is_empty() {
+        return ExitCode::SUCCESS;
+    }
+    eprintln!("LEFT BEHIND by this run:");
+    left.iter().for_each(|object| eprintln!("  {object}"));
+    ExitCode::FAILURE
+}
