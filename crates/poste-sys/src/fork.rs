@@ -26,6 +26,32 @@ pub fn life() -> u64 {
     }
 }
 
+/// A life, remembered: cheaper to compare with than [`life`].
+#[derive(Clone, Copy, Debug)]
+pub struct Life {
+    word: Option<&'static AtomicU64>,
+    life: u64,
+}
+
+impl Life {
+    /// This one.
+    #[must_use]
+    pub fn this() -> Life {
+        let life = life();
+        Life { word: WORD.get().copied().flatten(), life }
+    }
+
+    /// Whether it is still the same.
+    #[must_use]
+    #[inline]
+    pub fn lasts(&self) -> bool {
+        match self.word {
+            Some(word) => word.load(Ordering::Relaxed) == self.life,
+            None => life() == self.life,
+        }
+    }
+}
+
 /// Two threads may begin at once: the first one's number holds.
 #[cold]
 fn begin(word: &AtomicU64) -> u64 {

@@ -29,6 +29,8 @@ pub struct Mapping {
     start: NonNull<u8>,
     /// How much is mapped, in bytes.
     size: usize,
+    /// How much of it may be reached as words: what the file backed when it was mapped for writing.
+    words: usize,
     /// Where in the file it begins.
     offset: usize,
     /// How many bytes of it the file is known to back.
@@ -44,7 +46,9 @@ pub struct Mapping {
 #[cfg(poste_loom)]
 #[derive(Debug)]
 struct Model {
-    words: Vec<(usize, AtomicU64)>,
+    /// Where each of the rows lies.
+    words: Vec<usize>,
+    rows: Vec<AtomicU64>,
     halves: Vec<(usize, AtomicU32)>,
 }
 
@@ -80,7 +84,8 @@ impl Mapping {
             return Err(last_errno());
         }
         let start = NonNull::new(start.cast()).ok_or(Errno::NOMEM)?;
-        let mapping = Mapping {
+        let mut mapping = Mapping {
+            words: 0,
             start,
             size,
             offset,
@@ -90,7 +95,10 @@ impl Mapping {
             #[cfg(poste_loom)]
             model: None,
         };
-        mapping.measure()?;
+        let backed = mapping.measure()?;
+        if access == Access::Write {
+            mapping.words = backed;
+        }
         Ok(mapping)
     }
 
@@ -100,16 +108,18 @@ impl Mapping {
     #[must_use]
     pub fn model(words: &[usize], halves: &[usize], size: usize) -> Mapping {
         let file = std::fs::File::open("/dev/null").expect("the null device opens");
-        let words = words.iter().map(|at| (*at, AtomicU64::new(0))).collect();
+        let rows = words.iter().map(|_| AtomicU64::new(0)).collect();
+        let words = words.to_vec();
         let halves = halves.iter().map(|at| (*at, AtomicU32::new(0))).collect();
         Mapping {
+            words: 0,
             start: NonNull::dangling(),
             size: 0,
             offset: 0,
             backed: AtomicUsize::new(size),
             access: Access::Read,
             file: file.into(),
-            model: Some(Model { words, halves }),
+            model: Some(Model { words, rows, halves }),
         }
     }
 
@@ -145,12 +155,30 @@ impl Mapping {
     pub fn word(&self, at: usize) -> &AtomicU64 {
         #[cfg(poste_loom)]
         if let Some(model) = &self.model {
-            let found = model.words.iter().find(|(word, _)| *word == at);
-            return &found.expect("the model has this word").1;
+            let found = model.words.iter().position(|word| *word == at);
+            return &model.rows[found.expect("the model has this word")];
         }
-        assert!(at % 8 == 0 && at + 8 <= self.backed() && self.access == Access::Write);
+        assert!(at % 8 == 0 && at + 8 <= self.words);
         // SAFETY: in bounds, aligned and backed as just checked; every process reaches it by atomics only.
         unsafe { self.start.add(at).cast::<AtomicU64>().as_ref() }
+    }
+
+    /// Words of eight bytes in a row, checked once.
+    ///
+    /// # Panics
+    /// As [`Mapping::word`].
+    #[must_use]
+    #[inline]
+    pub fn words<const N: usize>(&self, at: usize) -> &[AtomicU64; N] {
+        #[cfg(poste_loom)]
+        if let Some(model) = &self.model {
+            let found = model.words.iter().position(|word| *word == at);
+            let found = found.expect("the model has this word");
+            return model.rows[found..found + N].try_into().expect("the model has these words");
+        }
+        assert!(at % 8 == 0 && at + 8 * N <= self.words);
+        // SAFETY: in bounds, aligned and backed as just checked; every process reaches them by atomics only.
+        unsafe { self.start.add(at).cast::<[AtomicU64; N]>().as_ref() }
     }
 
     /// The word of four bytes at an offset, to sleep on.
@@ -165,7 +193,7 @@ impl Mapping {
             let found = model.halves.iter().find(|(word, _)| *word == at);
             return &found.expect("the model has this word").1;
         }
-        assert!(at % 4 == 0 && at + 4 <= self.backed() && self.access == Access::Write);
+        assert!(at % 4 == 0 && at + 4 <= self.words);
         // SAFETY: in bounds, aligned and backed as just checked; every process reaches it by atomics only.
         unsafe { self.start.add(at).cast::<AtomicU32>().as_ref() }
     }

@@ -125,6 +125,66 @@ fn main() {
         println!("{:40} {median:9.3} {unit}", row.name);
     }
     attach();
+    cost();
+}
+
+/// What a message costs its two sides together in processor time, in one thread, so that no cache
+/// line travels and nobody waits: the best of many rounds.
+fn cost() {
+    let name = format!("shm:bench-cost-{}", std::process::id());
+    let mut receiver = Receiver::create(&name).unwrap();
+    let mut sender = Sender::open(&name).unwrap();
+    let mut ring = Ring::new(&format!("bench-cost-{}", std::process::id()), 64, false);
+    let mut best = [f64::MAX; 5];
+    let mut body = [0; 64];
+    let count = 256;
+    for _ in 0..3000 {
+        let mut timed = |index: usize, what: &mut dyn FnMut()| {
+            let start = Instant::now();
+            what();
+            let time = start.elapsed().as_secs_f64() * 1e9 / count as f64;
+            best[index] = best[index].min(time);
+        };
+        timed(0, &mut || {
+            (0..count).for_each(|number| ring.send(number, 64));
+            (0..count).for_each(|_| _ = ring.receive(64));
+        });
+        timed(1, &mut || {
+            for number in 0..count {
+                fill(&mut body, number);
+                sender.send(&body).unwrap();
+            }
+            (0..count).for_each(|_| _ = check(&receiver.recv().unwrap(), 64));
+        });
+        timed(3, &mut || {
+            for number in 0..count {
+                fill(&mut body, number);
+                sender.send(&body).unwrap();
+            }
+        });
+        timed(4, &mut || {
+            (0..count).for_each(|_| _ = check(&receiver.recv().unwrap(), 64));
+        });
+        timed(2, &mut || {
+            for number in 0..count {
+                fill(&mut body, number);
+                sender.feed(&body).unwrap();
+            }
+            sender.flush().unwrap();
+            let mut left = count as usize;
+            while left > 0 {
+                left -= receiver.recv_many(64, |message| _ = check(&message, 64)).unwrap();
+            }
+        });
+    }
+    for (what, best) in
+        ["bare", "send, recv", "feed, recv_many", "send alone", "recv alone"].iter().zip(best)
+    {
+        println!("both sides of a message, {what:17} {best:9.1} ns");
+    }
+    drop((sender, receiver));
+    poste::remove(&name).unwrap();
+    std::fs::remove_file(ring_path(&format!("bench-cost-{}", std::process::id()))).unwrap();
 }
 
 /// How long it takes to make a mailbox, and to attach to it.

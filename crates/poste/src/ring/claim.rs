@@ -57,6 +57,7 @@ impl Reader {
         let priority_index = usize::from(priority & 31);
         let mut left = self.lane.slots() + 1;
         while left > 0 {
+            left -= 1;
             let number = self.next[priority_index];
             let word = Word::read(self.lane.word(number).load(Ordering::Acquire));
             if word.number != number as u32 {
@@ -70,7 +71,6 @@ impl Reader {
                 State::Unknown => return Err("a message has no known state"),
                 _ => self.next[priority_index] = number.wrapping_add(1),
             }
-            left -= 1;
         }
         Ok(None)
     }

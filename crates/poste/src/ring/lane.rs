@@ -59,19 +59,20 @@ impl Lane {
     /// The word of message `number`; it is about this message only if it carries its number.
     #[inline]
     pub(crate) fn word(&self, number: u64) -> &AtomicU64 {
-        self.field(number, descriptor::WORD)
+        &self.descriptor(number)[descriptor::WORD / 8]
     }
 
     /// Where the body of message `number` lies. To be asked by who has taken it, or wrote it.
     #[inline]
     pub(crate) fn place(&self, number: u64) -> Place {
-        Place::read(self.field(number, descriptor::PLACE).load(Ordering::Relaxed))
+        Place::read(self.descriptor(number)[descriptor::PLACE / 8].load(Ordering::Relaxed))
     }
 
     /// The message's number with its sender, and the sender's own.
     #[inline]
     pub(crate) fn origin(&self, number: u64) -> (u64, u64) {
-        let read = |field| self.field(number, field).load(Ordering::Relaxed);
+        let words = self.descriptor(number);
+        let read = |field: usize| words[field / 8].load(Ordering::Relaxed);
         (read(descriptor::SEQUENCE), read(descriptor::SENDER))
     }
 
@@ -116,9 +117,9 @@ impl Lane {
     }
 
     #[inline]
-    fn field(&self, number: u64, field: usize) -> &AtomicU64 {
+    fn descriptor(&self, number: u64) -> &[AtomicU64; descriptor::SIZE / 8] {
         let slot = (number & (self.slots - 1)) as usize;
-        self.control.word(lane::DESCRIPTORS + slot * descriptor::SIZE + field)
+        self.control.words(lane::DESCRIPTORS + slot * descriptor::SIZE)
     }
 
     /// The word of message `number`, if it is about it. Acquire: pairs with the release of who
@@ -379,7 +380,8 @@ impl Producer {
     #[inline]
     pub(crate) fn write(&mut self, place: Place, kind: Kind, sequence: u64, sender: u64) {
         let number = self.tail();
-        let set = |field, value| self.lane.field(number, field).store(value, Ordering::Relaxed);
+        let words = self.lane.descriptor(number);
+        let set = |field: usize, value| words[field / 8].store(value, Ordering::Relaxed);
         set(descriptor::PLACE, place.write());
         set(descriptor::SEQUENCE, sequence);
         set(descriptor::SENDER, sender);

@@ -40,8 +40,7 @@ fn lane(capacity: u64) -> (Arc<Lane>, Producer) {
 
 /// A header's words, for three participants.
 fn header() -> Arc<Mapping> {
-    let mut words: Vec<_> =
-        (0..4).flat_map(|n| [header::ASLEEP + n * 8, header::ARMED + n * 8]).collect();
+    let mut words: Vec<_> = (0..8).map(|n| header::ASLEEP + n * 8).collect();
     words.extend([header::EPOCH, header::LIFE]);
     let halves: Vec<_> = (0..3).map(|place| participant_at(place) + participant::WORD).collect();
     Arc::new(Mapping::model(&words, &halves, usize::MAX))

@@ -70,7 +70,8 @@ impl Set {
 /// barrier; all that it reads lies in one cache line.
 #[inline]
 pub(crate) fn nobody(header: &Mapping) -> bool {
-    (0..2 * WORDS).all(|index| header.word(header::ASLEEP + index * 8).load(Ordering::Relaxed) == 0)
+    let both = header.words::<{ 2 * WORDS }>(header::ASLEEP);
+    both.iter().fold(0, |bits, word| bits | word.load(Ordering::Relaxed)) == 0
 }
 
 /// The word that a participant sleeps on: 0 asleep, 1 look again.

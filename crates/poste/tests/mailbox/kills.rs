@@ -19,7 +19,7 @@ const SENDERS: usize = 4;
 const RECEIVERS: usize = 3;
 
 /// How many messages a sender may send in a round.
-const MESSAGES: u64 = 1 << 20;
+const MESSAGES: u64 = 1 << 18;
 
 const MARKED: u64 = 1 << 16;
 const ENDED: u64 = 1 << 32;

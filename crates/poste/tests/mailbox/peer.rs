@@ -15,8 +15,8 @@ impl Name {
         Name(format!("shm:test-{what}-{}-{number}", std::process::id()))
     }
 
-    /// The files of its folder.
-    pub(crate) fn files(&self) -> Vec<String> {
+    /// Its folder, where it is there.
+    pub(crate) fn folder(&self) -> Option<PathBuf> {
         let uid = rustix::process::geteuid().as_raw();
         let set = |name| std::env::var_os(name).map(PathBuf::from);
         let runtime = [
@@ -26,10 +26,15 @@ impl Name {
             Some(PathBuf::from(format!("/dev/shm/poste-{uid}"))),
         ];
         let name = self.0.strip_prefix("shm:").unwrap();
-        let folder = runtime.into_iter().flatten().map(|runtime| runtime.join("shm").join(name));
-        let folder = folder.filter(|folder| folder.is_dir()).next().expect("the mailbox's folder");
-        let files = std::fs::read_dir(folder).unwrap();
-        files.map(|file| file.unwrap().file_name().into_string().unwrap()).collect()
+        let mut folders = runtime.into_iter().flatten().map(|place| place.join("shm").join(name));
+        folders.find(|folder| folder.is_dir())
+    }
+
+    /// The files of its folder.
+    pub(crate) fn files(&self) -> Vec<String> {
+        let files = self.folder().and_then(|folder| std::fs::read_dir(folder).ok());
+        let names = files.into_iter().flatten().flatten().map(|file| file.file_name());
+        names.map(|name| name.into_string().unwrap()).collect()
     }
 
     /// With settings.

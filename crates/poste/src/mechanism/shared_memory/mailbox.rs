@@ -42,7 +42,7 @@ pub(crate) struct Mailbox {
     folder: OwnedFd,
     header: Mapping,
     /// The life of the process that opened it: a forked child's copy is not to be used.
-    life: u64,
+    life: poste_sys::fork::Life,
 }
 
 /// What was settled when the mailbox was made.
@@ -246,7 +246,7 @@ impl Mailbox {
         }
         let header = Mapping::new(file, 0, HEADER_SIZE, Access::Write)
             .map_err(|errno| Error::system(errno, ""))?;
-        let mailbox = Mailbox { folder, header, life: poste_sys::fork::life() };
+        let mailbox = Mailbox { folder, header, life: poste_sys::fork::Life::this() };
         mailbox.check()?;
         Ok(mailbox)
     }
@@ -346,7 +346,7 @@ impl Mailbox {
     /// Whether this process opened it, and not one that it was forked from.
     #[inline]
     pub(crate) fn is_ours(&self) -> bool {
-        poste_sys::fork::life() == self.life
+        self.life.lasts()
     }
 
     #[inline]
