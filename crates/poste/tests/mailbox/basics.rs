@@ -3,7 +3,8 @@
 
 use std::time::{Duration, Instant};
 
-use poste::{Kind, Options, Outgoing, Receiver, Sender};
+use poste::mechanism::shared_memory::inspect::{Inspection, inspect};
+use poste::{Address, Kind, Options, Outgoing, Receiver, Sender};
 
 use crate::peer::{Name, Peer};
 
@@ -187,6 +188,91 @@ fn a_message_that_was_handed_out_too_often_is_set_aside() {
         receiver.recv_timeout(PATIENCE).unwrap().reject().unwrap();
     }
     assert_eq!(receiver.try_recv().unwrap_err().kind(), Kind::Empty);
+    assert_eq!(inspect(&Address::parse(&name.0).unwrap()).unwrap().aside, 1);
+}
+
+#[test]
+fn a_look_from_outside_tells_what_is_there() {
+    let name = Name::new("inspect");
+    let mut receiver = Receiver::create(&name).unwrap().manual();
+    let mut sender = Sender::open(&name).unwrap();
+    for body in ["a", "b", "c"] {
+        sender.send(body).unwrap();
+    }
+    let kept = receiver.recv_timeout(PATIENCE).unwrap().into_owned();
+    let mut hoard = Peer::start("hoard", &[&name.0]);
+    hoard.expect("b");
+    let address = Address::parse(&name.0).unwrap();
+    let seen = inspect(&address).unwrap();
+    assert_eq!((seen.lanes.len(), seen.receivers.len(), seen.aside), (1, 2, 0));
+    assert_eq!((seen.lanes[0].ready, seen.lanes[0].taken), (1, 2));
+    hoard.kill();
+    let dead = |seen: &Inspection| seen.receivers.iter().filter(|one| one.dead).count();
+    assert_eq!(dead(&inspect(&address).unwrap()), 1);
+    // Whoever comes next buries it.
+    drop(Sender::open(&name).unwrap());
+    let seen = inspect(&address).unwrap();
+    assert_eq!((seen.receivers.len(), dead(&seen)), (1, 0));
+    let redelivered: u64 = seen.lanes.iter().map(|lane| lane.redelivered).sum();
+    assert_eq!(redelivered, 1);
+    drop(kept);
+}
+
+#[test]
+fn a_stopped_receiver_is_not_dead() {
+    let name = Name::new("stopped");
+    let mut hoard = Peer::start("hoard", &[&name.0]);
+    hoard.expect("ready");
+    let mut sender = Sender::open(&name).unwrap();
+    sender.send("precious").unwrap();
+    hoard.expect("precious");
+    let process = rustix::process::Pid::from_child(&hoard.0);
+    rustix::process::kill_process(process, rustix::process::Signal::STOP).unwrap();
+    let mut receiver = Receiver::open(&name).unwrap();
+    let soon = Duration::from_millis(200);
+    assert_eq!(receiver.recv_timeout(soon).unwrap_err().kind(), Kind::TimedOut);
+    hoard.kill();
+    let message = receiver.recv_timeout(PATIENCE).unwrap();
+    assert_eq!((message.text().unwrap(), message.redelivered()), ("precious", true));
+}
+
+#[test]
+fn what_a_killed_receiver_had_is_there_soon() {
+    let name = Name::new("soon");
+    let mut sender = Sender::create(&name).unwrap();
+    let mut receiver = Receiver::open(&name).unwrap();
+    let mut times = Vec::new();
+    for _ in 0..40 {
+        let mut hoard = Peer::start("hoard", &[&name.0]);
+        hoard.expect("ready");
+        sender.send("precious").unwrap();
+        let Some(left) = race(&mut receiver, &mut hoard) else { continue };
+        times.push(left);
+    }
+    times.sort_unstable();
+    println!(
+        "recovered after {:?} in the middle, {:?} at most",
+        times[times.len() / 2],
+        times.last()
+    );
+    assert!(times[times.len() / 2] < Duration::from_millis(50));
+}
+
+/// The other receiver takes the message, and is killed while this one sleeps: how long until it is
+/// here.
+fn race(receiver: &mut Receiver, hoard: &mut Peer) -> Option<Duration> {
+    hoard.expect("precious");
+    let process = rustix::process::Pid::from_child(&hoard.0);
+    let killer = std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_millis(5));
+        let now = Instant::now();
+        rustix::process::kill_process(process, rustix::process::Signal::KILL).unwrap();
+        now
+    });
+    let message = receiver.recv_timeout(PATIENCE).unwrap();
+    let came = Instant::now();
+    assert!(message.redelivered());
+    Some(came.duration_since(killer.join().unwrap()))
 }
 
 #[test]

@@ -251,6 +251,12 @@ impl Mailbox {
         Ok(mailbox)
     }
 
+    /// How many files of its folder have names that begin so.
+    pub(crate) fn files(&self, beginning: &str) -> usize {
+        let entries = rustix::fs::Dir::read_from(&self.folder).into_iter().flatten().flatten();
+        entries.filter(|file| file.file_name().to_bytes().starts_with(beginning.as_bytes())).count()
+    }
+
     /// The same mailbox opened once more, with locks of its own; also when it has lost its name.
     pub(crate) fn reopen(&self) -> Result<Mailbox, Error> {
         let folder = rustix::io::fcntl_dupfd_cloexec(&self.folder, 3)
@@ -559,7 +565,7 @@ impl Mailbox {
 
     /// Whether the participant in a place is dead. One's own lock never shows: not to be asked of
     /// oneself.
-    fn is_dead(&self, place: usize, proof: Proof) -> bool {
+    pub(crate) fn is_dead(&self, place: usize, proof: Proof) -> bool {
         match is_byte_locked(self.header.file(), place as u32) {
             Ok(false) => true,
             _ => proof == Proof::Process && self.owner(place).is_gone(),

@@ -15,6 +15,7 @@ use crate::mechanism::{EndTraits, Mechanism};
 
 mod aside;
 mod bell;
+pub mod inspect;
 mod lane_file;
 mod mailbox;
 mod receiving;
