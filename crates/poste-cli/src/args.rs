@@ -32,21 +32,54 @@ pub(crate) enum Verb {
     /// Receive messages from one address or several
     #[command(after_help = RECV_EXAMPLES)]
     Recv(Recv),
+    /// Ask a question and print the answer
+    #[command(after_help = CALL_EXAMPLES)]
+    Call(Call),
+    /// Answer questions
+    #[command(after_help = REPLY_EXAMPLES)]
+    Reply(Reply),
+    /// Move messages from one address to another
+    #[command(after_help = RELAY_EXAMPLES)]
+    Relay(Relay),
     /// Make the object at an address
     #[command(after_help = CREATE_EXAMPLES)]
     Create(Create),
     /// Take objects away
     #[command(after_help = REMOVE_EXAMPLES)]
     Remove(Remove),
+    /// List the objects of this machine, whoever made them
+    #[command(after_help = LIST_EXAMPLES, visible_alias = "ls")]
+    List(List),
+    /// Show all that is known of one object
+    #[command(after_help = INFO_EXAMPLES)]
+    Info(Info),
+    /// Show the system's limits, what is used of them, and what raises them
+    #[command(after_help = LIMITS_EXAMPLES)]
+    Limits(Limits),
+    /// Find what the dead have left, and take it away
+    #[command(after_help = GC_EXAMPLES)]
+    Gc(Gc),
     /// Show what each mechanism can do
     #[command(after_help = CAPABILITIES_EXAMPLES)]
     Capabilities(Capabilities),
+    /// POSIX semaphores: permits that processes take and give
+    #[command(subcommand, after_help = SEMAPHORE_EXAMPLES)]
+    Semaphore(Semaphore),
+    /// POSIX shared memory: bytes that processes share
+    #[command(subcommand, after_help = MEMORY_EXAMPLES)]
+    Memory(Memory),
     /// Prove what each mechanism can do, with real processes, and measure what it costs
     #[command(after_help = TOUR_EXAMPLES)]
     Tour(Tour),
     /// One of the tour's own processes
     #[command(hide = true)]
     TourPeer(PeerArgs),
+    /// Print what a shell needs to complete these words
+    #[command(after_help = COMPLETIONS_EXAMPLES)]
+    Completions(Completions),
+    /// Print the manual
+    #[command(after_help = MAN_EXAMPLES)]
+    Man(Man),
 }
 
 /// What `send` takes.
@@ -93,6 +126,24 @@ pub(crate) struct Recv {
     /// Receive for ever
     #[arg(short, long)]
     pub follow: bool,
+    #[command(flatten)]
+    pub printing: Printing,
+    /// Take the object away at the end
+    #[arg(long)]
+    pub remove: bool,
+    /// Which raw System V messages: 0 any, N that type, -N the lowest type up to N
+    #[arg(long = "type", value_name = "N", allow_negative_numbers = true)]
+    pub message_type: Option<i64>,
+    #[command(flatten)]
+    pub channel: Channel,
+    /// Run this for each message, with the body on its standard input
+    #[arg(last = true, value_name = "COMMAND", conflicts_with_all = ["format", "json"])]
+    pub command: Vec<OsString>,
+}
+
+/// How messages are printed, and where raw ones end.
+#[derive(Args, Debug)]
+pub(crate) struct Printing {
     /// How bodies are printed
     #[arg(long, value_enum, default_value = "text")]
     pub format: Format,
@@ -105,19 +156,97 @@ pub(crate) struct Recv {
     /// With --raw on a byte stream: a message is a line
     #[arg(long)]
     pub lines: bool,
-    /// Take the object away at the end
-    #[arg(long)]
-    pub remove: bool,
-    /// Which raw System V messages: 0 any, N that type, -N the lowest type up to N
-    #[arg(long = "type", value_name = "N", allow_negative_numbers = true)]
-    pub message_type: Option<i64>,
-    #[command(flatten)]
-    pub channel: Channel,
-    #[arg(last = true, hide = true)]
-    pub command: Vec<OsString>,
 }
 
-/// What `send` and `recv` have in common: how the channel is opened, and how long to wait.
+/// What `call` takes.
+#[derive(Args, Debug)]
+pub(crate) struct Call {
+    /// Whom to ask, as in unix:/run/x or tcp:127.0.0.1:8888
+    #[arg(value_parser = address_text())]
+    pub address: String,
+    /// The question; without it and without --file, standard input is
+    #[arg(allow_hyphen_values = false, conflicts_with = "file")]
+    pub body: Option<OsString>,
+    /// Ask what this file holds (- is standard input)
+    #[arg(long, value_name = "FILE")]
+    pub file: Option<PathBuf>,
+    /// When the question is sent, close this half: for peers that read up to the end first
+    #[arg(long)]
+    pub half_close: bool,
+    #[command(flatten)]
+    pub printing: Printing,
+    #[command(flatten)]
+    pub channel: Channel,
+}
+
+/// What `reply` takes.
+#[derive(Args, Debug)]
+#[command(group = clap::ArgGroup::new("answer").required(true).args(["echo", "body", "command"]))]
+pub(crate) struct Reply {
+    /// Where to be asked
+    #[arg(value_parser = address_text())]
+    pub address: String,
+    /// The answer is the question
+    #[arg(long)]
+    pub echo: bool,
+    /// The answer is this text
+    #[arg(long, value_name = "TEXT")]
+    pub body: Option<OsString>,
+    /// The answer is what this prints, with the question on its standard input
+    #[arg(last = true, value_name = "COMMAND")]
+    pub command: Vec<OsString>,
+    /// Answer so many questions; without it, for ever
+    #[arg(short = 'n', long, value_name = "N", value_parser = count)]
+    pub count: Option<u64>,
+    /// With --raw on a byte stream: questions and answers are lines
+    #[arg(long)]
+    pub lines: bool,
+    #[command(flatten)]
+    pub channel: Channel,
+}
+
+/// What `relay` takes.
+#[derive(Args, Debug)]
+pub(crate) struct Relay {
+    /// Where messages are received; a socket is listened on
+    #[arg(value_parser = address_text())]
+    pub from: String,
+    /// Where they are sent; a socket is connected to
+    #[arg(value_parser = address_text())]
+    pub to: String,
+    /// Also from TO to FROM: each connection to FROM gets one to TO
+    #[arg(long, conflicts_with_all = ["connect", "listen", "count"])]
+    pub both: bool,
+    /// No envelope at either end
+    #[arg(long, conflicts_with_all = ["raw_from", "raw_to"])]
+    pub raw: bool,
+    /// No envelope at FROM
+    #[arg(long, conflicts_with = "raw_to")]
+    pub raw_from: bool,
+    /// No envelope at TO
+    #[arg(long)]
+    pub raw_to: bool,
+    /// Where a byte stream is raw: messages are lines
+    #[arg(long)]
+    pub lines: bool,
+    /// Relay so many messages
+    #[arg(short = 'n', long, value_name = "N", value_parser = count)]
+    pub count: Option<u64>,
+    /// For each message, and for TO to be there at the beginning
+    #[arg(long, value_name = "TIME", value_parser = duration::parse)]
+    pub timeout: Option<Duration>,
+    /// Make queues and FIFOs that are absent
+    #[arg(long)]
+    pub create: bool,
+    /// Connect to FROM instead of listening on it
+    #[arg(long)]
+    pub connect: bool,
+    /// Listen on TO instead of connecting to it
+    #[arg(long)]
+    pub listen: bool,
+}
+
+/// What `send`, `recv`, `call` and `reply` have in common: how the channel is opened, and how long to wait.
 #[derive(Args, Debug)]
 pub(crate) struct Channel {
     /// For each message, as in 250ms, 5s, 2m; 0s: do not wait; without it: as long as it takes
@@ -132,10 +261,10 @@ pub(crate) struct Channel {
     /// Make the object where it is absent
     #[arg(long)]
     pub create: bool,
-    /// Take the socket's address and wait for others (what recv does by itself)
+    /// Take the socket's address and wait for others (what recv and reply do by themselves)
     #[arg(long, conflicts_with = "connect")]
     pub listen: bool,
-    /// Go to the socket's address (what send does by itself)
+    /// Go to the socket's address (what send and call do by themselves)
     #[arg(long)]
     pub connect: bool,
     #[command(flatten)]
@@ -174,12 +303,203 @@ pub(crate) struct Remove {
     pub addresses: Vec<String>,
 }
 
+/// What `list` takes.
+#[derive(Args, Debug)]
+pub(crate) struct List {
+    /// Only those of one mechanism, by its scheme
+    #[arg(long, value_name = "NAME")]
+    pub mechanism: Option<String>,
+    /// One JSON object per line
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// What `info` takes.
+#[derive(Args, Debug)]
+pub(crate) struct Info {
+    /// Which object
+    #[arg(value_parser = address_text())]
+    pub address: String,
+    /// One JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// What `limits` takes.
+#[derive(Args, Debug)]
+pub(crate) struct Limits {
+    /// One JSON object per line
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// What `gc` takes.
+#[derive(Args, Debug)]
+pub(crate) struct Gc {
+    /// Take it away; without this it is only shown
+    #[arg(long)]
+    pub yes: bool,
+    /// One JSON object per line
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// What `completions` takes.
+#[derive(Args, Debug)]
+pub(crate) struct Completions {
+    /// Which shell
+    #[arg(value_enum)]
+    pub shell: CompletedShell,
+}
+
+/// The shells that words are completed for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum CompletedShell {
+    /// The GNU shell
+    Bash,
+    /// The Z shell
+    Zsh,
+    /// The friendly interactive shell
+    Fish,
+}
+
+/// What `man` takes.
+#[derive(Args, Debug)]
+pub(crate) struct Man {
+    /// Write a page for each verb into this directory instead
+    #[arg(long, value_name = "DIR")]
+    pub directory: Option<PathBuf>,
+}
+
 /// What `capabilities` takes.
 #[derive(Args, Debug)]
 pub(crate) struct Capabilities {
     /// One JSON object per line
     #[arg(long)]
     pub json: bool,
+}
+
+/// What is done with a semaphore.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Semaphore {
+    /// Make a semaphore, which must not be there yet
+    #[command(after_help = SEMAPHORE_CREATE_EXAMPLES)]
+    Create(SemaphoreCreate),
+    /// Take a permit, waiting for one
+    #[command(after_help = SEMAPHORE_WAIT_EXAMPLES)]
+    Wait(SemaphoreWait),
+    /// Give a permit
+    #[command(after_help = SEMAPHORE_POST_EXAMPLES)]
+    Post(Name),
+    /// Print how many permits there are
+    #[command(after_help = SEMAPHORE_VALUE_EXAMPLES)]
+    Value(Name),
+    /// Take the name away; who has it open keeps it
+    #[command(after_help = SEMAPHORE_REMOVE_EXAMPLES)]
+    Remove(Name),
+    /// Run a command under a permit, given back however the command ends
+    ///
+    /// Ends as the command did: its exit code, 128+N for signal N, 127 where there is no such
+    /// command. If this program is killed, the command dies with it, and a record stays that proves
+    /// the permit lost; what the command started itself goes on.
+    #[command(after_help = SEMAPHORE_HOLD_EXAMPLES)]
+    Hold(SemaphoreHold),
+}
+
+/// The name of a semaphore or a memory, and nothing else.
+#[derive(Args, Debug)]
+pub(crate) struct Name {
+    /// Its name, with the slash at its front or without
+    pub name: String,
+}
+
+/// What `semaphore create` takes.
+#[derive(Args, Debug)]
+pub(crate) struct SemaphoreCreate {
+    /// Its name, with the slash at its front or without
+    pub name: String,
+    /// How many permits there are at first
+    #[arg(long, value_name = "N", default_value = "1")]
+    #[arg(value_parser = clap::value_parser!(u32).range(..=i64::from(i32::MAX)))]
+    pub value: u32,
+    /// Permission bits in octal; who may not read and write can't use it
+    #[arg(long, value_name = "MODE", value_parser = mode, default_value = "0600")]
+    pub mode: u32,
+}
+
+/// What `semaphore wait` takes.
+#[derive(Args, Debug)]
+pub(crate) struct SemaphoreWait {
+    /// Its name, with the slash at its front or without
+    pub name: String,
+    /// As in 250ms, 5s, 2m; 0s: do not wait; without it: as long as it takes
+    #[arg(long, value_name = "TIME", value_parser = duration::parse)]
+    pub timeout: Option<Duration>,
+}
+
+/// What `semaphore hold` takes.
+#[derive(Args, Debug)]
+pub(crate) struct SemaphoreHold {
+    /// Its name, with the slash at its front or without
+    pub name: String,
+    /// Make it with value 1 where it is absent
+    #[arg(long)]
+    pub create: bool,
+    /// How long to wait for the permit, as in 250ms, 5s, 2m; 0s: do not wait
+    #[arg(long, value_name = "TIME", value_parser = duration::parse)]
+    pub timeout: Option<Duration>,
+    /// The command and its arguments, after --
+    #[arg(last = true, required = true, value_name = "COMMAND")]
+    pub command: Vec<OsString>,
+}
+
+/// What is done with a memory.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Memory {
+    /// Write bytes; what is absent is made as large as they need, what is there is never resized
+    #[command(after_help = MEMORY_WRITE_EXAMPLES)]
+    Write(MemoryWrite),
+    /// Print bytes, and nothing else
+    #[command(after_help = MEMORY_READ_EXAMPLES)]
+    Read(MemoryRead),
+    /// Take the name away; who has it open keeps it
+    #[command(after_help = MEMORY_REMOVE_EXAMPLES)]
+    Remove(Name),
+}
+
+/// What `memory write` takes.
+#[derive(Args, Debug)]
+pub(crate) struct MemoryWrite {
+    /// Its name, with the slash at its front or without
+    pub name: String,
+    /// What is written; without it, standard input
+    #[arg(allow_hyphen_values = false)]
+    pub text: Option<OsString>,
+    /// Where the first byte goes, as in 64, 8K
+    #[arg(long, value_name = "SIZE", value_parser = size, default_value = "0")]
+    pub offset: usize,
+    /// Add the NUL that ends a string in C
+    #[arg(long)]
+    pub c_string: bool,
+    /// Permission bits in octal of what is made
+    #[arg(long, value_name = "MODE", value_parser = mode, default_value = "0600")]
+    pub mode: u32,
+}
+
+/// What `memory read` takes.
+#[derive(Args, Debug)]
+pub(crate) struct MemoryRead {
+    /// Its name, with the slash at its front or without
+    pub name: String,
+    /// Where the first byte is, as in 64, 8K
+    #[arg(long, value_name = "SIZE", value_parser = size, default_value = "0")]
+    pub offset: usize,
+    /// How many bytes; without it, all up to the end
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    pub length: Option<usize>,
+    /// Print what stands before the first NUL (or all, where there is none), and a newline
+    #[arg(long)]
+    pub c_string: bool,
 }
 
 /// What `tour` takes.
@@ -232,7 +552,23 @@ const RECV_EXAMPLES: &str = "\
 Examples:
   poste recv unix:./inbox & poste send --timeout 5s unix:./inbox hello; wait
   poste recv --create --json fifo:./a & poste send --create fifo:./a hi; wait
-  poste recv --raw -f --timeout 10ms udp:127.0.0.1:0 || echo 'nobody wrote'";
+  poste recv --raw -f --timeout 10ms udp:127.0.0.1:0 || echo 'nobody wrote'
+  poste recv unix:./jobs -- tr a-z A-Z & poste send --timeout 5s unix:./jobs hi; wait";
+
+const CALL_EXAMPLES: &str = "\
+Examples:
+  poste call --timeout 5s unix:./q hello & poste reply -n 1 --echo unix:./q; wait
+  poste call --timeout 5s unix:./up hi & poste reply -n 1 unix:./up -- tr a-z A-Z; wait";
+
+const REPLY_EXAMPLES: &str = "\
+Examples:
+  poste reply -n 1 --body pong unix:./p & poste call --timeout 5s unix:./p ping; wait
+  poste reply -n 1 unix:./wc -- wc -c & poste call --timeout 5s unix:./wc hello; wait";
+
+const RELAY_EXAMPLES: &str = "\
+Examples:
+  poste relay -n 1 --raw-from --lines --create fd:0 mq:/a </etc/passwd; poste recv --remove mq:/a
+  poste relay --timeout 10ms --create fifo:./in mq:/out || poste remove fifo:./in mq:/out";
 
 const CREATE_EXAMPLES: &str = "\
 Examples:
@@ -243,16 +579,105 @@ const REMOVE_EXAMPLES: &str = "\
 Examples:
   poste create fifo:./a; poste create fifo:./b; poste remove fifo:./a fifo:./b";
 
+const LIST_EXAMPLES: &str = "\
+Examples:
+  poste list
+  poste ls --mechanism mq
+  poste list --json --mechanism unix";
+
+const INFO_EXAMPLES: &str = "\
+Examples:
+  poste create mq:/jobs && poste info mq:/jobs && poste remove mq:/jobs
+  poste create sysv:0x6d; poste info --json sysv:0x6d; poste remove sysv:0x6d";
+
+const LIMITS_EXAMPLES: &str = "\
+Examples:
+  poste limits
+  poste limits --json";
+
+const GC_EXAMPLES: &str = "\
+Examples:
+  poste gc
+  poste gc --yes
+
+It takes away what poste's dead have left: sockets, locks, half-made objects.
+Queues and FIFOs stay, with their messages, until they are removed.";
+
+const COMPLETIONS_EXAMPLES: &str = "\
+Examples:
+  poste completions bash > poste.bash
+  poste completions zsh > _poste
+  poste completions fish > poste.fish";
+
+const MAN_EXAMPLES: &str = "\
+Examples:
+  poste man > poste.1
+  poste man --directory ./pages";
+
 const CAPABILITIES_EXAMPLES: &str = "\
 Examples:
   poste capabilities
   poste capabilities --json";
+
+const SEMAPHORE_EXAMPLES: &str = "\
+Examples:
+  poste semaphore hold --create s1 -- date && poste semaphore remove s1
+  poste semaphore create --value 3 s2 && poste semaphore remove s2";
+
+const SEMAPHORE_CREATE_EXAMPLES: &str = "\
+Examples:
+  poste semaphore create s3 && poste semaphore remove s3
+  poste semaphore create --value 0 /s4 && poste semaphore remove /s4";
+
+const SEMAPHORE_WAIT_EXAMPLES: &str = "\
+Examples:
+  poste semaphore create s5; poste semaphore wait s5; poste semaphore remove s5
+  poste semaphore wait --timeout 5s absent || echo 'no permit'";
+
+const SEMAPHORE_POST_EXAMPLES: &str = "\
+Examples:
+  poste semaphore create s6; poste semaphore post s6; poste semaphore remove s6";
+
+const SEMAPHORE_VALUE_EXAMPLES: &str = "\
+Examples:
+  poste semaphore create s7; poste semaphore value s7; poste semaphore remove s7";
+
+const SEMAPHORE_REMOVE_EXAMPLES: &str = "\
+Examples:
+  poste semaphore create s8 && poste semaphore remove s8";
+
+const SEMAPHORE_HOLD_EXAMPLES: &str = "\
+Examples:
+  poste semaphore hold --create s9 -- date && poste semaphore remove s9
+  poste semaphore hold --timeout 5s absent -- date || echo 'not run'";
+
+const MEMORY_EXAMPLES: &str = "\
+Examples:
+  poste memory write m1 hello && poste memory read m1 && poste memory remove m1";
+
+const MEMORY_WRITE_EXAMPLES: &str = "\
+Examples:
+  poste memory write --c-string m2 hello && poste memory remove m2
+  poste memory write --offset 4095 m3 x && poste memory remove m3";
+
+const MEMORY_READ_EXAMPLES: &str = "\
+Examples:
+  poste memory write m4 hi && poste memory read m4; poste memory remove m4
+  poste memory read --offset 64 --length 4 absent || echo 'nothing there'";
+
+const MEMORY_REMOVE_EXAMPLES: &str = "\
+Examples:
+  poste memory write m5 hello && poste memory remove m5";
 
 const TOUR_EXAMPLES: &str = "\
 Examples:
   poste tour
   poste tour --only unix,tcp
   poste tour --json --only mq | cut -c 1-80";
+/// All of it, for what is made from it.
+pub(crate) fn command() -> clap::Command {
+    CommandLine::command()
+}
 
 /// Reads the command line.
 pub(crate) fn parse() -> Result<Verb, Stop> {
@@ -285,7 +710,8 @@ fn usage(error: &clap::Error) -> Failure {
         return refused;
     }
     if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
-        return Failure::new(Code::Usage, "the verb is missing", "the verbs: poste --help");
+        let hint = format!("the verbs: poste {}--help", verb_typed());
+        return Failure::new(Code::Usage, "the verb is missing", hint);
     }
     let text = error.render().to_string();
     let (first, rest) = text.split_once("\n\n").unwrap_or((&text, ""));

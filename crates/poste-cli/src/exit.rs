@@ -24,6 +24,9 @@ pub(crate) enum Code {
     TimedOut = 124,
 }
 
+/// The exit code of what SIGINT ended.
+const INTERRUPTED: u8 = 130;
+
 /// Why a verb ends before its end.
 #[derive(Debug)]
 pub(crate) enum Stop {
@@ -36,7 +39,7 @@ pub(crate) enum Stop {
 /// A failure: its code and its two lines.
 #[derive(Debug)]
 pub(crate) struct Failure {
-    code: Code,
+    code: u8,
     what: String,
     hint: String,
     /// What the library called it, where the library said it.
@@ -46,12 +49,41 @@ pub(crate) struct Failure {
 impl Failure {
     /// A failure in our own words.
     pub(crate) fn new(code: Code, what: impl Into<String>, hint: impl Into<String>) -> Failure {
+        Failure { code: code as u8, what: what.into(), hint: hint.into(), kind: None }
+    }
+
+    /// A command that was run ended otherwise than with 0: so does poste.
+    pub(crate) fn of_command(
+        code: u8,
+        what: impl Into<String>,
+        hint: impl Into<String>,
+    ) -> Failure {
         Failure { code, what: what.into(), hint: hint.into(), kind: None }
     }
 
     /// The same failure with another hint.
     pub(crate) fn with_hint(self, hint: impl Into<String>) -> Failure {
         Failure { hint: hint.into(), ..self }
+    }
+
+    /// The same failure with another exit code.
+    pub(crate) fn with_code(self, code: Code) -> Failure {
+        Failure { code: code as u8, ..self }
+    }
+
+    /// The same failure, with what follows from it.
+    pub(crate) fn and(self, consequence: &str) -> Failure {
+        Failure { what: format!("{}; {consequence}", self.what), ..self }
+    }
+
+    /// Whether another message may fare better.
+    pub(crate) fn is_about_the_message(&self) -> bool {
+        matches!(self.kind, Some(Kind::TooLarge { .. } | Kind::NotSupported))
+    }
+
+    /// What failed, in words.
+    pub(crate) fn what(&self) -> &str {
+        &self.what
     }
 
     /// Whether the library gave this reason.
@@ -67,7 +99,7 @@ impl Failure {
             return Some(first);
         }
         let what = format!("{} ({count} of {tried} failed)", first.what);
-        Some(Failure { code: Code::Failed, what, ..first })
+        Some(Failure { code: Code::Failed as u8, what, ..first })
     }
 }
 
@@ -93,7 +125,7 @@ impl From<Error> for Failure {
             _ => !error.hint().is_empty(),
         };
         let hint = if says_enough { error.hint().to_owned() } else { default_hint(&kind, address) };
-        Failure { code: code_of(&kind), what: error.to_string(), hint, kind: Some(kind) }
+        Failure { code: code_of(&kind) as u8, what: error.to_string(), hint, kind: Some(kind) }
     }
 }
 
@@ -140,8 +172,11 @@ pub(crate) fn report(result: Result<(), Stop>) -> ExitCode {
     match result {
         Ok(()) | Err(Stop::Quiet) => ExitCode::SUCCESS,
         Err(Stop::Failed(failure)) => {
-            say(&failure.what, &failure.hint);
-            ExitCode::from(failure.code as u8)
+            // Who interrupts it knows why it ends.
+            if failure.code != INTERRUPTED {
+                say(&failure.what, &failure.hint);
+            }
+            ExitCode::from(failure.code)
         }
     }
 }
@@ -153,7 +188,7 @@ pub(crate) fn say(what: &str, hint: &str) {
 }
 
 /// Keeps a text on its line and the terminal safe, whatever a name or a peer brought in.
-fn one_line(text: &str) -> String {
+pub(crate) fn one_line(text: &str) -> String {
     let mut line = String::with_capacity(text.len());
     for letter in text.chars() {
         if letter.is_control() {

@@ -1,18 +1,18 @@
-//! Where the bodies of `send` come from: an argument, a file, or standard input.
+//! Where the bodies of `send` and `call` come from: an argument, a file, or standard input.
 //!
 //! A file of any size goes through a buffer of [`CHUNK`] bytes; only what must be one message is
 //! held as a whole, up to a limit.
 
+use std::ffi::OsString;
 use std::fs::File;
 use std::io::Read as _;
 use std::os::fd::AsFd as _;
 use std::os::unix::ffi::OsStringExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use poste::Wait;
 use rustix::event::PollFlags;
 
-use crate::args::Send;
 use crate::exit::{Code, Failure};
 
 /// What one read takes in.
@@ -35,13 +35,21 @@ pub(crate) struct Stream {
 }
 
 impl Input {
-    /// Opens what the arguments name.
-    pub(crate) fn open(args: &Send) -> Result<Input, Failure> {
-        Ok(match (&args.body, &args.file) {
+    /// The body that was typed, else what the file holds, else standard input.
+    pub(crate) fn open(body: Option<&OsString>, file: Option<&PathBuf>) -> Result<Input, Failure> {
+        Ok(match (body, file) {
             (Some(body), _) => Input::Argument(body.clone().into_vec()),
             (None, Some(path)) if path != Path::new("-") => Input::Stream(Stream::of_file(path)?),
             _ => Input::Stream(Stream::standard()?),
         })
+    }
+
+    /// All of it as one body; where there is more than `limit` bytes, one more than that.
+    pub(crate) fn whole(self, limit: usize) -> Result<Vec<u8>, Failure> {
+        match self {
+            Input::Argument(body) => Ok(body),
+            Input::Stream(mut stream) => stream.read_whole(limit),
+        }
     }
 }
 
@@ -55,7 +63,7 @@ impl Stream {
     }
 
     /// Standard input without the buffer that the standard library puts before it.
-    fn standard() -> Result<Stream, Failure> {
+    pub(crate) fn standard() -> Result<Stream, Failure> {
         let name = "standard input".to_owned();
         match std::io::stdin().as_fd().try_clone_to_owned() {
             Ok(descriptor) => Ok(Stream { file: descriptor.into(), name }),

@@ -5,27 +5,10 @@
 use crate::exit::{Code, Failure};
 
 /// Verbs to come.
-const VERBS: &[&str] = &[
-    "bench",
-    "call",
-    "completions",
-    "doctor",
-    "gc",
-    "info",
-    "limits",
-    "list",
-    "ls",
-    "man",
-    "memory",
-    "pick",
-    "relay",
-    "reply",
-    "semaphore",
-    "top",
-];
+const VERBS: &[&str] = &["bench", "doctor", "pick", "top"];
 
 /// Options to come.
-const OPTIONS: &[&str] = &["--ack", "--half-close"];
+const OPTIONS: &[&str] = &["--ack"];
 
 /// Mechanisms to come.
 const SCHEMES: &[&str] = &["nats", "shm", "signal", "task"];
@@ -49,9 +32,10 @@ pub(crate) fn mechanism(scheme: &str) -> Option<Failure> {
     SCHEMES.contains(&scheme).then(|| refusal(&format!("the mechanism {scheme}:"), hint))
 }
 
-/// The refusal of `recv -- COMMAND`.
-pub(crate) fn command() -> Failure {
-    refusal("a command after --", "pipe into it instead: poste recv ADDRESS | COMMAND")
+/// The refusal of calls where there is no way back.
+pub(crate) fn calls(scheme: &str) -> Failure {
+    let hint = "call over unix:, seqpacket:, dgram:, tcp: or udp:, where answers find their way";
+    refusal(&format!("a call over {scheme}:, which has no way back,"), hint)
 }
 
 fn refusal(what: &str, hint: &str) -> Failure {

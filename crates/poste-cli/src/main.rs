@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 mod args;
+mod command;
 mod duration;
 mod exit;
 mod input;
@@ -16,6 +17,7 @@ mod output;
 mod resolve;
 mod signals;
 mod sources;
+mod table;
 mod verb;
 
 use std::process::ExitCode;

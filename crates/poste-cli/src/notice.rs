@@ -1,9 +1,11 @@
 //! What is worth a line on standard error although nothing failed.
 
-use std::io::Write as _;
+use std::io::{IsTerminal as _, Write as _};
 use std::net::IpAddr;
 
 use poste::{Address, Capabilities};
+
+use crate::exit;
 
 /// Says what there is to say about an end that was just opened: `asked` is the address as given,
 /// `taken` as the kernel knows it.
@@ -21,11 +23,30 @@ pub(crate) fn opened(asked: &Address, taken: &Address, capabilities: &Capabiliti
     }
 }
 
+/// Says in one line what could not be seen.
+pub(crate) fn unseen(words: &[String]) {
+    if !words.is_empty() {
+        line(&format!("notice: not to be seen here: {}", words.join("; ")));
+    }
+}
+
+/// Says, to a person, that nothing was done yet.
+pub(crate) fn dry_run() {
+    if std::io::stderr().is_terminal() {
+        line("notice: nothing was taken away yet; that does: poste gc --yes");
+    }
+}
+
 /// Whether an address HOST:PORT stays on this machine; a name that isn't an address may not.
 fn is_loopback(address: &Address) -> bool {
     let host = address.text().and_then(|text| text.rsplit_once(':')).map_or("", |(host, _)| host);
     let host = host.trim_start_matches('[').trim_end_matches(']');
     host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+}
+
+/// Says what went wrong without ending anything.
+pub(crate) fn say(text: &str) {
+    line(&format!("notice: {}", exit::one_line(text)));
 }
 
 fn line(text: &str) {

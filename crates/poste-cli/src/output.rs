@@ -9,10 +9,10 @@ use std::io::{self, BufWriter, IsTerminal as _, Stdout, Write as _};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use poste::{Message, Priorities};
+use poste::{Credentials, Message, OwnedMessage, Priorities};
 use serde_json::{Value, json};
 
-use crate::args::Format;
+use crate::args::{Format, Printing};
 use crate::exit::{Code, Failure, Stop};
 use crate::sources::Origin;
 
@@ -20,26 +20,32 @@ use crate::sources::Origin;
 #[derive(Debug)]
 pub(crate) struct Output {
     out: BufWriter<Stdout>,
+    /// Something was written that isn't out yet: `Stdout` keeps the beginning of a line, and the
+    /// buffer before it is empty then.
+    is_pending: bool,
 }
 
 impl Output {
     /// Opens it.
     pub(crate) fn open() -> Output {
-        Output { out: BufWriter::with_capacity(64 << 10, io::stdout()) }
+        let out = BufWriter::with_capacity(64 << 10, io::stdout());
+        Output { out, is_pending: false }
     }
 
     /// Writes bytes.
     pub(crate) fn write(&mut self, bytes: &[u8]) -> Result<(), Stop> {
+        self.is_pending = true;
         self.out.write_all(bytes).map_err(|error| lost(&error))
     }
 
     /// Whether something was written that isn't out yet.
     pub(crate) fn is_pending(&self) -> bool {
-        !self.out.buffer().is_empty()
+        self.is_pending
     }
 
     /// Brings out what was written.
     pub(crate) fn flush(&mut self) -> Result<(), Stop> {
+        self.is_pending = false;
         self.out.flush().map_err(|error| lost(&error))
     }
 }
@@ -65,10 +71,11 @@ pub(crate) struct Style {
 }
 
 impl Style {
-    /// A format, each message ended by NUL or in the format's own way.
-    pub(crate) fn new(format: Format, null: bool, raw: bool) -> Style {
+    /// What was asked for: each message ends with NUL or in the format's own way.
+    pub(crate) fn new(printing: &Printing, raw: bool) -> Style {
+        let format = if printing.json { Format::Json } else { printing.format };
         let end: &[u8] = match format {
-            _ if null => b"\0",
+            _ if printing.null => b"\0",
             Format::Exact => b"",
             _ => b"\n",
         };
@@ -76,14 +83,14 @@ impl Style {
         Style { format, end, escapes, raw }
     }
 
-    /// Prints a message with the part of it that is its body.
+    /// Prints a message.
     pub(crate) fn print(
         self,
         out: &mut Output,
-        body: &[u8],
-        message: &Message<'_>,
+        shown: &Shown<'_>,
         origin: Origin<'_>,
     ) -> Result<(), Stop> {
+        let body = shown.body;
         match self.format {
             Format::Text if self.escapes => out.write(escaped(body, Escaping::Terminal).as_bytes()),
             Format::Text | Format::Exact => out.write(body),
@@ -91,43 +98,95 @@ impl Style {
                 out.write(format!("\"{}\"", escaped(body, Escaping::Quoted)).as_bytes())
             }
             Format::Hex => out.write(hex(body).as_bytes()),
-            Format::Json => out.write(object(&self.fields(body, message, origin)).as_bytes()),
+            Format::Json => out.write(object(&self.fields(shown, origin)).as_bytes()),
         }?;
         out.write(self.end)
     }
 
-    fn fields(
-        self,
-        body: &[u8],
-        message: &Message<'_>,
-        origin: Origin<'_>,
-    ) -> Vec<(&'static str, Value)> {
-        let mut fields = match std::str::from_utf8(body) {
+    fn fields(self, shown: &Shown<'_>, origin: Origin<'_>) -> Vec<(&'static str, Value)> {
+        let mut fields = match std::str::from_utf8(shown.body) {
             Ok(text) => vec![("body", json!(text))],
-            Err(_) => vec![("body_base64", json!(BASE64.encode(body)))],
+            Err(_) => vec![("body_base64", json!(BASE64.encode(shown.body)))],
         };
-        fields.push(("size", json!(body.len())));
-        if !self.raw || matches!(origin.capabilities.priorities, Priorities::Native(_)) {
-            fields.push(("priority", json!(message.priority())));
+        fields.push(("size", json!(shown.body.len())));
+        if has_priority(self.raw, origin) {
+            fields.push(("priority", json!(shown.priority)));
         }
-        let from = message.sender();
+        let from = shown.sender;
         let known = [("pid", from.pid()), ("uid", from.uid()), ("gid", from.gid())];
         let known = known.into_iter().filter_map(|(name, id)| Some((name.to_owned(), json!(id?))));
         let sender = Value::Object(known.collect());
         if sender != json!({}) {
             fields.push(("sender", sender));
         }
-        if message.sequence() > 0 {
-            fields.push(("sequence", json!(message.sequence())));
+        if shown.sequence > 0 {
+            fields.push(("sequence", json!(shown.sequence)));
         }
-        fields.push(("redelivered", json!(message.redelivered())));
-        if let Some(address) = origin.address {
-            fields.push(("address", json!(address.to_string())));
+        fields.push(("redelivered", json!(shown.redelivered)));
+        if origin.is_one_of_several {
+            fields.push(("address", json!(origin.address.to_string())));
         }
-        if let (Some(message_type), true) = (message.message_type(), self.raw) {
+        if let (Some(message_type), true) = (shown.message_type, self.raw) {
             fields.push(("type", json!(message_type)));
         }
         fields
+    }
+}
+
+/// A text as it may be shown: on a terminal without what it would obey, else as it is.
+pub(crate) fn shown(text: &[u8]) -> Cow<'_, [u8]> {
+    if !io::stdout().is_terminal() {
+        return Cow::Borrowed(text);
+    }
+    Cow::Owned(escaped(text, Escaping::Terminal).into_owned().into_bytes())
+}
+
+/// Whether the priority of a message is known: the envelope says it, or the mechanism keeps it.
+pub(crate) fn has_priority(is_raw: bool, origin: Origin<'_>) -> bool {
+    !is_raw || matches!(origin.capabilities.priorities, Priorities::Native(_))
+}
+
+/// What is shown of a message, be it lent or kept.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Shown<'a> {
+    pub body: &'a [u8],
+    pub priority: u16,
+    pub sequence: u64,
+    pub sender: &'a Credentials,
+    pub redelivered: bool,
+    pub message_type: Option<i64>,
+}
+
+impl Shown<'_> {
+    /// Without the NUL that ends a C string.
+    pub(crate) fn without_nul(self) -> Self {
+        Shown { body: self.body.strip_suffix(b"\0").unwrap_or(self.body), ..self }
+    }
+}
+
+impl<'a> From<&'a Message<'_>> for Shown<'a> {
+    fn from(message: &'a Message<'_>) -> Self {
+        Shown {
+            body: message,
+            priority: message.priority(),
+            sequence: message.sequence(),
+            sender: message.sender(),
+            redelivered: message.redelivered(),
+            message_type: message.message_type(),
+        }
+    }
+}
+
+impl<'a> From<&'a OwnedMessage> for Shown<'a> {
+    fn from(message: &'a OwnedMessage) -> Self {
+        Shown {
+            body: message,
+            priority: message.priority(),
+            sequence: message.sequence(),
+            sender: message.sender(),
+            redelivered: message.redelivered(),
+            message_type: message.message_type(),
+        }
     }
 }
 

@@ -2,11 +2,13 @@
 //!
 //! One thread waits for them, because the main one may be in any blocking call. What was received
 //! is written before the program waits again, so that little is lost. SIGKILL can't be caught; what
-//! it leaves, `gc` finds.
+//! it leaves, `gc` finds. What must not end between two steps has signals noted, and a command that
+//! runs under a permit gets them instead of poste.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use poste::Address;
+use rustix::process::{Pid, Signal, kill_process};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
@@ -14,6 +16,20 @@ use crate::exit::{self, Code, Failure, Stop};
 
 /// What is to be taken away when a signal ends the program.
 static LEFT: Mutex<Vec<Address>> = Mutex::new(Vec::new());
+
+/// What becomes of a signal.
+#[derive(Debug)]
+enum Fate {
+    /// It ends the program.
+    Ends,
+    /// It is noted: the last one that came.
+    Noted(Option<i32>),
+    /// A command gets it.
+    Passed(Pid),
+}
+
+/// What becomes of the next signal.
+static FATE: Mutex<Fate> = Mutex::new(Fate::Ends);
 
 /// What else is to be done then.
 static ACTIONS: Mutex<Vec<Action>> = Mutex::new(Vec::new());
@@ -26,8 +42,14 @@ pub(crate) fn watch() -> Result<(), Stop> {
         Failure::new(Code::Failed, format!("cannot watch for signals: {error}"), "try again")
     })?;
     std::thread::spawn(move || {
-        if let Some(signal) = signals.forever().next() {
-            end(signal);
+        for signal in signals.forever() {
+            let mut fate = fate();
+            match &mut *fate {
+                // The lock stays taken: nobody begins anything any more.
+                Fate::Ends => end(signal),
+                Fate::Noted(noted) => *noted = Some(signal),
+                Fate::Passed(command) => pass(signal, *command),
+            }
         }
     });
     Ok(())
@@ -43,12 +65,58 @@ pub(crate) fn forget_all() {
     LEFT.lock().unwrap_or_else(PoisonError::into_inner).clear();
 }
 
+/// From now on signals are noted, for [`noted`] and [`pass_to`].
+pub(crate) fn note() {
+    *fate() = Fate::Noted(None);
+}
+
+/// The signal that came since, if one did.
+pub(crate) fn noted() -> Option<i32> {
+    match &*fate() {
+        Fate::Noted(noted) => *noted,
+        Fate::Ends | Fate::Passed(_) => None,
+    }
+}
+
+/// From now on a command gets the signals, and the one that was noted.
+pub(crate) fn pass_to(command: Pid) {
+    let mut fate = fate();
+    if let Fate::Noted(Some(signal)) = *fate {
+        pass(signal, command);
+    }
+    *fate = Fate::Passed(command);
+}
+
+fn fate() -> MutexGuard<'static, Fate> {
+    FATE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn pass(signal: i32, command: Pid) {
+    if signal == SIGINT && is_foreground() {
+        // The terminal has sent it to the command too.
+        return;
+    }
+    if let Some(signal) = Signal::from_named_raw(signal) {
+        // It may have ended already.
+        let _ = kill_process(command, signal);
+    }
+}
+
+/// Whether this process group is the one that its terminal sends signals to.
+fn is_foreground() -> bool {
+    // proc_pid_stat(5): after the name come the state, ppid, pgrp, session, tty_nr and tpgid.
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    let fields: Vec<_> = stat.rsplit(')').next().unwrap_or("").split_ascii_whitespace().collect();
+    fields.get(5).is_some_and(|foreground| fields.get(2) == Some(foreground))
+}
+
 /// When a signal ends the program this is done first; what was added last comes first.
 pub(crate) fn at_end(action: impl FnOnce() + Send + 'static) {
     ACTIONS.lock().unwrap_or_else(PoisonError::into_inner).push(Box::new(action));
 }
 
-fn end(signal: i32) -> ! {
+/// Ends the program as a signal does.
+pub(crate) fn end(signal: i32) -> ! {
     let left = std::mem::take(&mut *LEFT.lock().unwrap_or_else(PoisonError::into_inner));
     for address in &left {
         // It may be gone already; nothing could be done about another reason here.

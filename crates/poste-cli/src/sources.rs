@@ -19,44 +19,54 @@ const TURN: Duration = Duration::from_millis(10);
 /// The receivers, and whose turn it is.
 #[derive(Debug)]
 pub(crate) struct Sources {
-    receivers: Vec<Receiver>,
+    sources: Vec<Source>,
     several: bool,
     next: usize,
+}
+
+#[derive(Debug)]
+struct Source {
+    receiver: Receiver,
+    address: Address,
 }
 
 /// Where a message came from.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Origin<'a> {
-    /// The address, where there are several.
-    pub address: Option<&'a Address>,
+    /// The address.
+    pub address: &'a Address,
+    /// Messages come from others as well.
+    pub is_one_of_several: bool,
     /// What its mechanism can do.
     pub capabilities: &'static Capabilities,
 }
 
 /// What is done with a message.
-pub(crate) type Each<'a> = dyn FnMut(&Message<'_>, Origin<'_>) -> Result<(), Stop> + 'a;
+pub(crate) type Each<'a> = dyn FnMut(&mut Message<'_>, Origin<'_>) -> Result<(), Stop> + 'a;
 
 impl Sources {
     /// Opens them all, or none.
     pub(crate) fn open(targets: &[Target]) -> Result<Sources, Stop> {
-        let mut receivers = Vec::with_capacity(targets.len());
+        let mut sources = Vec::with_capacity(targets.len());
         for target in targets {
             let receiver = Receiver::open_with(target.address.to_string(), &target.options)?;
             if target.makes_name {
                 signals::remove_at_end(receiver.address());
             }
             notice::opened(&target.address, receiver.address(), receiver.capabilities());
-            receivers.push(receiver);
+            let address = receiver.address().clone();
+            sources.push(Source { receiver, address });
         }
-        Ok(Sources { several: receivers.len() > 1, receivers, next: 0 })
+        Ok(Sources { several: sources.len() > 1, sources, next: 0 })
     }
 
     /// Hands over the next message, from wherever one comes first, within `wait`.
     pub(crate) fn recv(&mut self, wait: Wait, each: &mut Each<'_>) -> Result<(), Stop> {
-        if let ([receiver], false) = (&mut self.receivers[..], self.several) {
-            let origin = Origin { address: None, capabilities: receiver.capabilities() };
+        if let ([Source { receiver, address }], false) = (&mut self.sources[..], self.several) {
+            let capabilities = receiver.capabilities();
+            let origin = Origin { address, is_one_of_several: false, capabilities };
             return match receiver.recv_wait(wait) {
-                Ok(message) => each(&message, origin),
+                Ok(mut message) => each(&mut message, origin),
                 Err(error) => Err(explain(error, receiver).into()),
             };
         }
@@ -76,32 +86,32 @@ impl Sources {
     /// left out from then on.
     fn try_each(&mut self, each: &mut Each<'_>) -> Result<bool, Stop> {
         let mut asked = 0;
-        while asked < self.receivers.len() {
-            let at = (self.next + asked) % self.receivers.len();
-            let is_last = self.receivers.len() == 1;
-            let receiver = &mut self.receivers[at];
-            let address = receiver.address().clone();
+        while asked < self.sources.len() {
+            let at = (self.next + asked) % self.sources.len();
+            let is_last = self.sources.len() == 1;
+            let Source { receiver, address } = &mut self.sources[at];
             let capabilities = receiver.capabilities();
             match receiver.try_recv() {
-                Ok(message) => {
-                    each(&message, Origin { address: Some(&address), capabilities })?;
+                Ok(mut message) => {
+                    let origin = Origin { address, is_one_of_several: true, capabilities };
+                    each(&mut message, origin)?;
                     self.next = at + 1;
                     return Ok(true);
                 }
                 Err(error) if error.kind() == Kind::Empty => asked += 1,
                 Err(error) if error.kind() == Kind::Disconnected && !is_last => {
-                    self.receivers.remove(at);
+                    self.sources.remove(at);
                 }
-                Err(error) => return Err(explain(error, &self.receivers[at]).into()),
+                Err(error) => return Err(explain(error, &self.sources[at].receiver).into()),
             }
         }
         Ok(false)
     }
 
     fn wait_for_any(&mut self, wait: Wait) -> Result<(), Stop> {
-        let mut descriptors: Vec<BorrowedFd<'_>> = Vec::with_capacity(self.receivers.len());
+        let mut descriptors: Vec<BorrowedFd<'_>> = Vec::with_capacity(self.sources.len());
         let mut takes_turns = false;
-        for receiver in &mut self.receivers {
+        for Source { receiver, .. } in &mut self.sources {
             match receiver.pollable() {
                 Ok(descriptor) => descriptors.push(descriptor),
                 Err(error) if error.kind() == Kind::NotSupported => takes_turns = true,

@@ -51,7 +51,24 @@ fn the_port_taken_is_told() {
     assert!(child.wait().unwrap().success());
 }
 
-const VERBS: &[&str] = &["send", "recv", "create", "remove", "capabilities"];
+const VERBS: &[&str] = &[
+    "send",
+    "recv",
+    "call",
+    "reply",
+    "relay",
+    "create",
+    "remove",
+    "list",
+    "info",
+    "limits",
+    "gc",
+    "capabilities",
+    "semaphore",
+    "memory",
+    "completions",
+    "man",
+];
 
 #[test]
 fn help_and_version_are_output() {
@@ -76,6 +93,7 @@ fn the_examples_work_as_typed() {
             let scratch = Scratch::new();
             let mut command = Command::new("timeout");
             command.args(["10", "sh", "-c", example]).env("PATH", &path).stdin(Stdio::null());
+            command.env("POSTE_DIR", scratch.path("run"));
             let output = command.current_dir(scratch.path("")).output().unwrap();
             assert!(output.status.success(), "{example}: {output:?}");
         }

@@ -6,6 +6,7 @@
 
 pub mod ancillary;
 pub mod atomic;
+pub mod child;
 pub mod cpu;
 pub mod descriptor;
 pub mod fork;
@@ -14,6 +15,8 @@ pub mod lock;
 pub mod mapping;
 pub mod mqueue;
 pub mod pipe;
+pub mod segment;
+pub mod semaphore;
 pub mod sysctl;
 pub mod sysv;
 #[doc(hidden)]

@@ -17,6 +17,20 @@ use crate::last_errno;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Queue(c_int);
 
+impl Queue {
+    /// The queue of a number, as /proc/sysvipc/msg shows it; it may not be there.
+    #[must_use]
+    pub fn of_number(number: i32) -> Queue {
+        Queue(number)
+    }
+
+    /// The number that the kernel gave it.
+    #[must_use]
+    pub fn number(self) -> i32 {
+        self.0
+    }
+}
+
 /// What the kernel knows of a queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Status {

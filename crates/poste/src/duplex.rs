@@ -136,6 +136,11 @@ pub fn local_with(options: &Options) -> Result<(Sender, Receiver), Error> {
 }
 
 impl Duplex {
+    /// Of two directions of one channel.
+    pub(crate) fn of(sender: Sender, receiver: Receiver) -> Duplex {
+        Duplex { sender, receiver }
+    }
+
     /// The two directions, each to be used, or given away, by itself.
     #[must_use]
     pub fn split(self) -> (Sender, Receiver) {

@@ -155,6 +155,13 @@ impl Message<'_> {
         self.taken.arrival.deliveries > 0
     }
 
+    /// Whether somebody waits for an answer to it, which has not been given. In raw mode nothing
+    /// tells a question from other messages: then it says so of each.
+    #[must_use]
+    pub fn is_call(&self) -> bool {
+        self.taken.way_back.is_some()
+    }
+
     /// The descriptors that came with it; the second time there are none.
     pub fn take_descriptors(&mut self) -> Vec<OwnedFd> {
         std::mem::take(&mut self.taken.arrival.descriptors)

@@ -7,6 +7,7 @@ use rustix::io::Errno;
 
 use crate::address::Address;
 use crate::capabilities::{Capabilities, Counters, Facts};
+use crate::duplex::Duplex;
 use crate::envelope::{Header, PieceKind, Speaker, body_check};
 use crate::error::{Error, Kind};
 use crate::joining::{Joining, Origin};
@@ -16,6 +17,7 @@ use crate::mechanism::{
 use crate::message::{Message, OwnedMessage, Place, Taken, WayBack};
 use crate::options::{Create, Options};
 use crate::readiness::Readiness;
+use crate::sender::Sender;
 use crate::sequence::Sequences;
 use crate::wait::Wait;
 
@@ -162,6 +164,24 @@ impl Receiver {
             }
             Err(error) => Err(error.on("receive from", &self.address)),
         }
+    }
+
+    /// The next connection by itself, both ways, instead of merged with the others. What comes on
+    /// it is not received here; those that were merged before stay so.
+    ///
+    /// # Errors
+    /// `NotSupported` where no connections come; `Empty` and `TimedOut` where none came in time;
+    /// `Limit` where this process may open no more descriptors.
+    pub fn accept(&mut self, wait: Wait) -> Result<Duplex, Error> {
+        let halves = self.taken.end.accept(wait);
+        let (sending, receiving) =
+            halves.map_err(|error| error.on("accept from", &self.address))?;
+        let (traits, address) = (self.traits, &self.address);
+        let options = Options { take: None, ..self.options.clone() };
+        let sending = Opened { end: sending, traits, address: address.clone() };
+        let receiving = Opened { end: receiving, traits, address: address.clone() };
+        let sender = Sender::over(self.mechanism, sending, options.clone());
+        Ok(Duplex::of(sender, Receiver::over(self.mechanism, receiving, options)))
     }
 
     /// The messages as they come, each owned, until there can be no more.

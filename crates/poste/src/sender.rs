@@ -1,21 +1,25 @@
 //! The sending side: envelope, pieces, outbox; the same over every mechanism.
 
+mod call;
+mod refusal;
+
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use crate::address::Address;
 use crate::answers::Answers;
-use crate::capabilities::{Capabilities, Counters, Facts, Priorities};
-use crate::envelope::{BLOCK, CallBlock, HEADER_MAX, Header, Part, PieceKind, Speaker, body_check};
+use crate::capabilities::{Capabilities, Counters, Facts};
+use crate::duplex::Duplex;
+use crate::envelope::{BLOCK, HEADER_MAX, Header, Part, PieceKind, Speaker, body_check};
 use crate::error::{Error, Kind};
-use crate::limits::{DESCRIPTORS_MAX, READ_MAX};
+use crate::limits::READ_MAX;
 use crate::loan::Loan;
 use crate::mechanism::{EndTraits, Frame, Mechanism, Opened, Opening, SendEnd, resolve};
-use crate::message::OwnedMessage;
 use crate::options::{Create, Options};
 use crate::outbox::Outbox;
 use crate::outgoing::Outgoing;
 use crate::readiness::Readiness;
+use crate::receiver::Receiver;
 use crate::wait::Wait;
 
 /// How far a message has come. A level includes those before it.
@@ -262,62 +266,6 @@ impl Sender {
         self.post(&message, Post::Feed, wait).map_err(|error| self.explain(error, &message))
     }
 
-    /// Sends a message and waits for the answer to it, both within `wait`. One call at a time: an
-    /// answer that comes after its call was given up is passed over.
-    ///
-    /// ```
-    /// use std::time::Duration;
-    /// use poste::{Receiver, Sender, Wait};
-    /// # fn main() -> Result<(), poste::Error> {
-    /// # let address = format!("unix:@poste-call-{}", std::process::id());
-    /// let mut server = Receiver::create(&address)?;
-    /// std::thread::spawn(move || {
-    ///     let mut question = server.recv()?;
-    ///     let answer = format!("{}, too", question.text()?);
-    ///     question.reply(&answer)
-    /// });
-    /// let mut client = Sender::open(&address)?;
-    /// let answer = client.call("hello", Wait::For(Duration::from_secs(5)))?;
-    /// assert_eq!(answer.text()?, "hello, too");
-    /// # Ok(()) }
-    /// ```
-    ///
-    /// # Errors
-    /// `TimedOut` where no answer came in time (the message may have been received); `Failed` with
-    /// the text that the other side answered; `Disconnected` where it is gone; `NotSupported` where
-    /// the channel has no way back; and as [`Sender::send`].
-    pub fn call<'a>(
-        &mut self,
-        message: impl Into<Outgoing<'a>>,
-        wait: Wait,
-    ) -> Result<OwnedMessage, Error> {
-        let message = message.into();
-        self.ask(message, wait).map_err(|error| self.explain(error, &message))
-    }
-
-    fn ask(&mut self, message: Outgoing<'_>, wait: Wait) -> Result<OwnedMessage, Error> {
-        let wait = wait.begin();
-        if self.end.back().is_none() {
-            return Err(refuse("this channel has no way back for an answer")
-                .with_hint("call over unix:, seqpacket:, dgram:, tcp: or udp:"));
-        }
-        let is_raw = self.options.is_raw();
-        let deadline = wait.left().map_or(0, |left| u64::try_from(left.as_nanos()).unwrap_or(0));
-        let limit = self.options.message_size;
-        let answers = self.answers.get_or_insert_with(|| Box::new(Answers::new(limit)));
-        answers.call += 1;
-        let call = (!is_raw).then_some(CallBlock { call: answers.call, deadline });
-        self.post(&Outgoing { call, ..message }, Post::Send, wait)?;
-        self.outbox.drain(&mut *self.end, self.traits.gather, wait)?;
-        if self.options.half_close {
-            self.end.half_close()?;
-        }
-        match (&mut self.answers, self.end.back()) {
-            (Some(answers), Some(back)) => answers.receive(back, is_raw, wait),
-            _ => unreachable!("both were there before the message was sent"),
-        }
-    }
-
     /// Sends what is held, waiting for room as long as it takes.
     ///
     /// # Errors
@@ -392,6 +340,34 @@ impl Sender {
                 Ok(Sender::over(self.mechanism, opened, options))
             }
         }
+    }
+
+    /// The connection both ways: what the other side sends comes to a receiver of its own.
+    ///
+    /// ```
+    /// use poste::{Receiver, Sender, Wait};
+    /// # fn main() -> Result<(), poste::Error> {
+    /// # let address = format!("unix:@poste-duplex-{}", std::process::id());
+    /// let mut server = Receiver::create(&address)?;
+    /// let mut here = Sender::open(&address)?.into_duplex()?;
+    /// let mut there = server.accept(Wait::Forever)?;
+    /// here.send("ping")?;
+    /// assert_eq!(there.recv()?.text()?, "ping");
+    /// there.send("pong")?;
+    /// assert_eq!(here.recv()?.text()?, "pong");
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// `NotSupported` where it is no connection that goes both ways.
+    pub fn into_duplex(mut self) -> Result<Duplex, Error> {
+        let end = std::mem::replace(&mut self.end, Box::new(Gone));
+        let (sending, receiving) =
+            end.split().map_err(|error| error.on("receive from", &self.address))?;
+        self.end = sending;
+        let opened = Opened { end: receiving, traits: self.traits, address: self.address.clone() };
+        let receiver = Receiver::over(self.mechanism, opened, self.options.clone());
+        Ok(Duplex::of(self, receiver))
     }
 
     /// A level-triggered descriptor that is readable while this end may send; poll it for reading.
@@ -629,88 +605,6 @@ impl Sender {
         };
         size + header.encode(&mut buffer[size..])
     }
-
-    /// Refuses what this channel cannot carry, before anything is sent.
-    #[inline]
-    fn check(&self, message: &Outgoing<'_>) -> Result<(), Error> {
-        let size = message.body.len();
-        let limit = self.message_size();
-        if size > limit {
-            let kind = Kind::TooLarge { size: size as u64, limit: limit as u64 };
-            return Err(Error::new(kind, "").with_hint(self.way_out(size)));
-        }
-        if message.priority > self.traits.priority_max {
-            let max = self.traits.priority_max;
-            let kind = Kind::Limit {
-                name: "priority",
-                value: u64::from(max),
-                raise_with: format!("use a priority from 0 to {max}"),
-            };
-            return Err(Error::new(
-                kind,
-                format!("priority {} is above the highest, {max}", message.priority),
-            ));
-        }
-        let capabilities = &self.mechanism.capabilities;
-        if self.options.is_raw() {
-            if message.priority > 0 && matches!(capabilities.priorities, Priorities::Window(_)) {
-                return Err(refuse("raw bytes carry no priority here"));
-            }
-            if size == 0 && capabilities.raw_boundaries && !capabilities.raw_empty {
-                return Err(refuse("an empty raw message reads as the end of the connection here"));
-            }
-        }
-        if message.message_type.is_some() && !self.options.is_raw() {
-            return Err(refuse("only raw System V messages have a type"));
-        }
-        let count = message.descriptors.len();
-        if count > 0 && !capabilities.descriptors {
-            return Err(refuse("descriptors don't travel over this mechanism")
-                .with_hint("use unix:, seqpacket:, dgram: or a socket pair"));
-        }
-        if count > DESCRIPTORS_MAX {
-            let kind = Kind::Limit {
-                name: "SCM_MAX_FD",
-                value: DESCRIPTORS_MAX as u64,
-                raise_with: "send them with several messages".to_owned(),
-            };
-            let detail = format!("{count} descriptors are more than go with one message");
-            return Err(Error::new(kind, detail));
-        }
-        Ok(())
-    }
-
-    /// What to do about a message that is too large.
-    fn way_out(&self, size: usize) -> String {
-        if self.traits.pieces && !self.options.is_raw() {
-            format!(
-                "send it in several messages (--lines), raw (--raw), or allow it at both ends \
-                 (--message-size {size})"
-            )
-        } else if self.mechanism.settings.contains(&"message-size") {
-            let need = size + if self.options.is_raw() { 0 } else { self.head_size(false, false) };
-            format!("make the channel anew with a message size of {need}, or send less at once")
-        } else {
-            "send less at once, or use a mechanism that cuts messages up, such as unix:".to_owned()
-        }
-    }
-
-    /// Adds what only the sender knows to an error of the end.
-    #[cold]
-    fn explain(&self, error: Error, message: &Outgoing<'_>) -> Error {
-        let error = if error.errno() == Some(rustix::io::Errno::MSGSIZE.raw_os_error()) {
-            let limit = self.traits.piece_size as u64;
-            let size = message.body.len() as u64;
-            error
-                .as_kind(Kind::TooLarge { size, limit: limit.min(size.saturating_sub(1)) })
-                .with_hint(self.way_out(message.body.len()))
-        } else if message.descriptors.is_empty() {
-            error
-        } else {
-            explain_descriptors(error)
-        };
-        error.on("send to", &self.address)
-    }
 }
 
 impl Drop for Sender {
@@ -741,28 +635,8 @@ fn piece<'a>(head: &'a [u8], body: &'a [u8], message: &Outgoing<'a>) -> Frame<'a
     }
 }
 
-/// What the kernel's refusals mean where descriptors were to go along.
-fn explain_descriptors(error: Error) -> Error {
-    let errno = error.errno().map(rustix::io::Errno::from_raw_os_error);
-    match errno {
-        Some(rustix::io::Errno::PERM) => error
-            .as_kind(Kind::Refused)
-            .with_hint("the receiver takes no descriptors: it was opened for bodies only"),
-        Some(rustix::io::Errno::TOOMANYREFS) => error.as_kind(Kind::Limit {
-            name: "RLIMIT_NOFILE",
-            value: crate::error::open_files(),
-            raise_with: "let the receiver take some first, or: ulimit -n 65536".to_owned(),
-        }),
-        _ => error,
-    }
-}
-
 fn only_time(error: &Error) -> bool {
     error.is(&Kind::Full) || error.is(&Kind::TimedOut)
-}
-
-fn refuse(detail: &'static str) -> Error {
-    Error::new(Kind::NotSupported, detail)
 }
 
 /// What stands in a sender whose end was given away.

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use poste_sys::atomic::{AtomicU32, Ordering};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
+use rustix::time::{ClockId, clock_gettime};
 
 use crate::error::{Error, Kind};
 use crate::limits::{EVENTS_AT_ONCE, PAUSE_MIN};
@@ -44,6 +45,17 @@ pub enum Call {
     Blocking,
     /// A call that says EAGAIN instead of waiting.
     Now,
+}
+
+/// Until when the kernel may wait within a call that takes a moment of the monotonic clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Patience {
+    /// It says EAGAIN instead of waiting.
+    Now,
+    /// It says ETIMEDOUT after this moment.
+    Until(Timespec),
+    /// It waits as long as it takes.
+    Forever,
 }
 
 /// Why a wait ended without the call having been made.
@@ -144,6 +156,26 @@ impl Wait {
         }
     }
 
+    /// Makes a system call that waits by itself, until a moment of the monotonic clock.
+    pub(crate) fn clocked<T>(
+        self,
+        mut call: impl FnMut(Patience) -> Result<T, Errno>,
+    ) -> Result<T, Halt> {
+        let patience = match self.begin() {
+            Wait::Forever => Patience::Forever,
+            Wait::Until(end) => Patience::Until(moment(end)),
+            Wait::Not | Wait::For(_) => Patience::Now,
+        };
+        loop {
+            match call(patience) {
+                Ok(value) => return Ok(value),
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN | Errno::TIMEDOUT) => return Err(Halt::Later),
+                Err(errno) => return Err(Halt::System(errno)),
+            }
+        }
+    }
+
     /// Takes events from an epoll descriptor, waiting for the first within this wait: what each
     /// entry was registered with. There is at least one.
     pub fn events(self, epoll: BorrowedFd<'_>, entries: &mut Vec<u64>) -> Result<(), Halt> {
@@ -224,6 +256,18 @@ pub(crate) fn timespec(time: Duration) -> Timespec {
     }
 }
 
+/// A moment as the monotonic clock of the kernel counts it; one that is over is now.
+fn moment(end: Instant) -> Timespec {
+    let now = clock_gettime(ClockId::Monotonic);
+    let left = timespec(end.saturating_duration_since(Instant::now()));
+    let nanoseconds = now.tv_nsec + left.tv_nsec;
+    let seconds = now.tv_sec.saturating_add(left.tv_sec);
+    Timespec {
+        tv_sec: seconds.saturating_add(nanoseconds / 1_000_000_000),
+        tv_nsec: nanoseconds % 1_000_000_000,
+    }
+}
+
 impl Halt {
     /// The error of a sender that could not send.
     pub fn sending(self, wait: Wait) -> Error {
@@ -292,6 +336,21 @@ mod tests {
         let end = Instant::now();
         assert_eq!(Wait::Until(end).run(reader.as_fd(), PollFlags::IN, |_| Ok(1)), Ok(1));
     }
+
+    #[test]
+    fn a_call_that_waits_by_itself_is_made_again_until_the_same_moment() {
+        let mut moments = Vec::new();
+        let done = Wait::For(Duration::from_secs(1)).clocked(|patience| {
+            moments.push(patience);
+            if moments.len() < 3 { Err(Errno::INTR) } else { Err::<(), _>(Errno::TIMEDOUT) }
+        });
+        assert_eq!(done, Err(Halt::Later));
+        assert!(matches!(moments[0], Patience::Until(_)) && moments[1..] == [moments[0]; 2]);
+        let far = moment(Instant::now() + Duration::from_nanos(999_999_999));
+        assert!((0..1_000_000_000).contains(&far.tv_nsec));
+        assert!(far.tv_sec - clock_gettime(ClockId::Monotonic).tv_sec <= 1);
+    }
+
     #[test]
     fn a_call_without_a_descriptor_is_made_again_until_the_deadline() {
         let time = Duration::from_millis(20);

@@ -16,7 +16,7 @@ use crate::{notice, signals};
 pub(crate) fn run(args: &Send) -> Result<(), Stop> {
     let target = resolve::sending(args)?;
     let priority = priority(args, &target)?;
-    let input = Input::open(args)?;
+    let input = Input::open(args.body.as_ref(), args.file.as_ref())?;
     let mut post = Post::open(args, &target, priority)?;
     let sent = send(args, &target, input, &mut post).and_then(|()| post.flush());
     drop(post);
@@ -35,7 +35,7 @@ fn send(args: &Send, target: &Target, input: Input, post: &mut Post) -> Result<(
         (Input::Stream(stream), None) if plain && args.count.is_none() => copy(stream, post),
         (Input::Stream(stream), Some(mark)) => records(stream, mark, post),
         (Input::Stream(mut stream), None) => {
-            let body = stream.read_whole(post.body_max())?;
+            let body = stream.read_whole(body_max(&post.sender))?;
             post.repeat(&body, args.count)
         }
     }
@@ -63,7 +63,7 @@ fn copy(mut stream: Stream, post: &mut Post) -> Result<(), Stop> {
 
 /// One message for what stands before each mark; what stands after the last one is a message too.
 fn records(mut stream: Stream, mark: u8, post: &mut Post) -> Result<(), Stop> {
-    let limit = post.body_max();
+    let limit = body_max(&post.sender);
     let mut chunk = vec![0; CHUNK];
     let mut begun = Vec::new();
     loop {
@@ -105,6 +105,14 @@ fn priority(args: &Send, target: &Target) -> Result<u16, Failure> {
     })
 }
 
+/// The largest body that is worth reading: what is larger is refused.
+pub(super) fn body_max(sender: &Sender) -> usize {
+    match sender.facts().message_size {
+        usize::MAX => RAW_PACKET_MAX,
+        size => size,
+    }
+}
+
 /// A sender, and what all its messages have in common.
 #[derive(Debug)]
 struct Post {
@@ -130,14 +138,6 @@ impl Post {
             message_type: args.message_type,
             c_string: args.channel.c_string.then(Vec::new),
         })
-    }
-
-    /// The largest body that is worth reading: what is larger is refused.
-    fn body_max(&self) -> usize {
-        match self.sender.facts().message_size {
-            usize::MAX => RAW_PACKET_MAX,
-            size => size,
-        }
     }
 
     /// Posts a message so many times.

@@ -7,8 +7,11 @@
 //! shared, several take turns under a lock.
 //! Sources: fifo(7), pipe(7), open(2) (ENXIO), flock(2), inotify(7).
 
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -16,8 +19,10 @@ use poste_sys::lock;
 use rustix::event::PollFlags;
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use rustix::fs::inotify::{self, WatchFlags};
-use rustix::fs::{CWD, FileType, FlockOperation, Mode, OFlags, flock, mkfifoat};
+use rustix::fs::{CWD, FileType, FlockOperation, Mode, OFlags, Stat, flock, mkfifoat};
 use rustix::io::Errno;
+use rustix::pipe::fcntl_getpipe_size;
+use rustix::process::{PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
 
 use super::link::Link;
 use super::pipe::{OpenedReceiver, OpenedSender, set_capacity};
@@ -27,8 +32,12 @@ use super::{RecvEnd, SendEnd};
 use crate::address::Address;
 use crate::capabilities::{Capabilities, Peers};
 use crate::error::{Error, Kind};
-use crate::name::claim::{self, Claim};
+use crate::name::claim::{self, Claim, Seized};
+use crate::name::descriptors::{Opened as Descriptor, What};
+use crate::name::registry;
+use crate::object::{Listing, Object};
 use crate::options::{Create, Options};
+use crate::survey::{Survey, age_of_file, end_of, since};
 use crate::wait::{Halt, Wait};
 
 /// Named pipe.
@@ -41,12 +50,93 @@ pub static MECHANISM: Mechanism = Mechanism {
     create: |opening| make(opening),
     open_sender,
     open_receiver,
-    remove: |address| path::remove(path::of(address)?, FileType::Fifo, "FIFO"),
+    remove,
+    list,
+    place,
+    limits: &["fs.pipe-max-size", "fs.pipe-user-pages-soft", "RLIMIT_NOFILE"],
 };
 
+fn remove(address: &Address) -> Result<(), Error> {
+    let path = path::of(address)?;
+    path::remove(path, FileType::Fifo, "FIFO")?;
+    if let Ok(key) = path::key(path) {
+        registry::forget(&key);
+        // A dead receiver's lock goes with its FIFO; one that can't be read is gc's.
+        if let Ok(Some(seized)) = Seized::of(&reader_key(&key)) {
+            seized.take_away()?;
+        }
+    }
+    Ok(())
+}
+
+/// The address as it is listed.
+fn place(address: &Address) -> Result<Address, Error> {
+    check(path::of(address)?, address)?;
+    path::absolute_address(address, path::of(address)?)
+}
+
+/// The FIFOs that poste made, and those that somebody has open.
+fn list(survey: &Survey) -> Listing {
+    let mut listing = Listing::none();
+    let mut places = BTreeMap::new();
+    for (entry, record) in survey.recorded("fifo") {
+        let place = PathBuf::from(OsStr::from_bytes(record.address.rest()));
+        match rustix::fs::lstat(&place) {
+            Ok(stat) if record.object == Some(path::object(&stat)) => {
+                places.insert(place, Some(record.made));
+            }
+            Ok(_) | Err(Errno::NOENT | Errno::NOTDIR) if entry.maker.is_none() => {
+                listing.gone.push(entry.clone());
+            }
+            _ => {}
+        }
+    }
+    for (what, opened) in survey.descriptors.all() {
+        let (What::Fifo(object), Some(first)) = (what, opened.first()) else { continue };
+        let is_it = |stat| path::object(&stat) == object;
+        if rustix::fs::lstat(&first.path).is_ok_and(is_it) {
+            places.entry(first.path.clone()).or_insert(None);
+        }
+    }
+    let wanted = survey.wanted("fifo").map(|address| OsStr::from_bytes(address.rest()));
+    if let Some(wanted) = wanted {
+        places.entry(PathBuf::from(wanted)).or_insert(None);
+    }
+    for (place, made) in places {
+        let object = look(survey, &place, made, &mut listing);
+        listing.objects.extend(object);
+    }
+    listing
+}
+
+fn look(survey: &Survey, place: &Path, made: Option<u64>, listing: &mut Listing) -> Option<Object> {
+    let stat = rustix::fs::lstat(place).ok()?;
+    path::expect(&stat, FileType::Fifo, "FIFO").ok()?;
+    let mut object = Object::new("fifo", Address::new("fifo", place.as_os_str().as_bytes()).ok()?);
+    object.mode = Some(stat.st_mode & 0o777);
+    survey.owned(&mut object, stat.st_uid);
+    object.age = made.and_then(since).or_else(|| age_of_file(place));
+    let what = What::Fifo(path::object(&stat));
+    let inside = survey.descriptors.of(what).iter().find_map(|opened| look_inside(opened, &stat));
+    (object.bytes, object.capacity) = inside.unzip();
+    let holders = survey.holders(what, end_of);
+    survey.held(&mut object, holders, listing);
+    Some(object)
+}
+
+/// How many bytes lie in a FIFO, and for how many there is room. Opening it would tell its users
+/// that somebody came: a copy of a descriptor that is open already tells nobody.
+fn look_inside(opened: &Descriptor, stat: &Stat) -> Option<(u64, u64)> {
+    let pid = rustix::process::Pid::from_raw(opened.pid as i32)?;
+    let process = pidfd_open(pid, PidfdFlags::empty()).ok()?;
+    let copy = pidfd_getfd(&process, opened.number as i32, PidfdGetfdFlags::empty()).ok()?;
+    let is_it = path::object(&rustix::fs::fstat(&copy).ok()?) == path::object(stat);
+    let size = fcntl_getpipe_size(&copy).ok()?;
+    is_it.then(|| Some((rustix::io::ioctl_fionread(&copy).ok()?, size as u64)))?
+}
+
 fn make(opening: &Opening<'_>) -> Result<(), Error> {
-    let path = path::of(opening.address)?;
-    path::place(path, opening.options.mode_or_default(), |name| {
+    path::place(opening.address, opening.options.mode_or_default(), |name| {
         mkfifoat(CWD, name, Mode::RUSR | Mode::WUSR)
     })
 }
@@ -320,7 +410,7 @@ impl Place {
         if opening.options.is_raw() {
             return Ok(Place::Anyone);
         }
-        let key = format!("reader:{}", path::key(path)?);
+        let key = reader_key(&path::key(path)?);
         if opening.options.shared {
             let descriptor = locked(path, OFlags::RDWR, FlockOperation::NonBlockingLockShared)?;
             return match claim::holder(&key)? {
@@ -328,11 +418,17 @@ impl Place {
                 None => Ok(Place::InTurn(descriptor)),
             };
         }
-        let claim = Claim::take(&key, &opening.address.bare().to_string())?;
+        let address = path::absolute_address(opening.address, path)?;
+        let claim = Claim::take(&key, &address.to_string())?;
         // Nobody shares it; the lock itself isn't needed any longer.
         drop(locked(path, OFlags::RDONLY, FlockOperation::NonBlockingLockExclusive)?);
         Ok(Place::Alone { _claim: claim })
     }
+}
+
+/// The key of the claim of a FIFO's one receiver.
+fn reader_key(key: &str) -> String {
+    format!("reader:{key}")
 }
 
 fn locked(path: &Path, access: OFlags, how: FlockOperation) -> Result<OwnedFd, Error> {
@@ -514,7 +610,10 @@ impl Reader {
             if let Some(error) = self.link.inbox().take_fault() {
                 return Err(error);
             }
-            match self.link.read(wait) {
+            // While nobody writes, only the watch tells that the name is gone.
+            let is_timed = !matches!(wait, Wait::Forever | Wait::Not);
+            let reading = if is_timed && !self.has_writer { Wait::Not } else { wait };
+            match self.link.read(reading) {
                 Ok(0) => {
                     if self.ended()? {
                         arrival.news = News::AllGone;
@@ -525,6 +624,7 @@ impl Reader {
                     }
                 }
                 Ok(_) => (self.has_writer, self.had_writer) = (true, true),
+                Err(Halt::Later) if reading != wait => self.wait(wait)?,
                 Err(halt) => return Err(halt.receiving(wait)),
             }
         }

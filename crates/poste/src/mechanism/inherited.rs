@@ -18,10 +18,11 @@ use super::merge::Merge;
 use super::pipe::{OpenedReceiver, OpenedSender};
 use super::socket::peer;
 use super::wire::Flow;
-use super::{EndTraits, Mechanism, Opened, Opening, pipe};
+use super::{EndTraits, Mechanism, Opened, Opening, no_objects, pipe};
 use crate::address::Address;
 use crate::capabilities::{Capabilities, Unit};
 use crate::error::{Error, Kind};
+use crate::object::Listing;
 
 /// Inherited descriptor.
 pub static MECHANISM: Mechanism = Mechanism {
@@ -34,6 +35,9 @@ pub static MECHANISM: Mechanism = Mechanism {
     open_sender,
     open_receiver,
     remove: |_| Err(not_ours()),
+    list: |_| Listing::none(),
+    place: no_objects,
+    limits: &["RLIMIT_NOFILE"],
 };
 
 fn not_ours() -> Error {
@@ -92,7 +96,9 @@ fn open(opening: &Opening<'_>, way: Way) -> Result<(OwnedFd, Flow), Error> {
     let descriptor = poste_sys::descriptor::copy(number).map_err(|errno| match errno {
         Errno::BADF => Error::system(errno, format!("no descriptor {number} is open"))
             .as_kind(Kind::NotFound)
-            .with_hint(format!("open it where this program is started, as in {number}<&0")),
+            .with_hint(format!(
+                "nothing can create it: open it where this program is started, as in {number}<&0"
+            )),
         _ => Error::system(errno, ""),
     })?;
     check_way(&descriptor, number, way)?;

@@ -6,14 +6,15 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use poste_sys::ancillary::{self, Beside};
-use rustix::event::PollFlags;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::Shutdown;
 
 use super::inbox::{self, Inbox};
+use super::linger::Linger;
 use super::sources::Sources;
 use super::wire::{Flow, Wire};
-use super::{Arrival, Frame, Pollable, RecvEnd, SendEnd};
+use super::{Arrival, Frame, Halves, Pollable, RecvEnd, SendEnd};
 use crate::capabilities::Peers;
 use crate::credentials::{Allowed, Credentials};
 use crate::error::{Error, Kind};
@@ -44,6 +45,7 @@ pub struct Link {
     /// So many more messages are wanted, where another may read after us.
     wanted: Option<u64>,
     farewell: Option<Farewell>,
+    linger: Option<Linger>,
 }
 
 /// Tells the other side, when dropped, that nothing more comes, though another half still reads.
@@ -86,6 +88,7 @@ impl Link {
             credentials: Credentials::default(),
             wanted: options.take,
             farewell: None,
+            linger: None,
         }
     }
 
@@ -93,6 +96,16 @@ impl Link {
     #[must_use]
     pub fn half(mut self) -> Link {
         self.farewell = Some(Farewell(Some(self.wire.share())));
+        self
+    }
+
+    /// A connection on which we send: what was sent arrives also where the other side has said
+    /// something that nobody read.
+    #[must_use]
+    pub fn lingering(mut self) -> Link {
+        if self.wire.flow() == Flow::Stream {
+            self.linger = Some(Linger::new(self.wire.share()));
+        }
         self
     }
 
@@ -305,6 +318,9 @@ impl Link {
         if let Some(farewell) = self.farewell.take() {
             farewell.withhold();
         }
+        if let Some(linger) = self.linger.take() {
+            linger.withhold();
+        }
         self.wire.into_descriptor()
     }
 }
@@ -359,6 +375,31 @@ impl SendEnd for Link {
 
     fn half_close(&mut self) -> Result<(), Error> {
         Link::half_close(self)
+    }
+
+    fn split(self: Box<Self>) -> Result<Halves, Error> {
+        let flow = self.wire.flow();
+        if !matches!(flow, Flow::Stream | Flow::Packet) || self.farewell.is_some() {
+            let text = "this end has no connection that goes both ways";
+            return Err(Error::new(Kind::NotSupported, text));
+        }
+        let options = Options { framing: self.framing, ..Options::default() };
+        let sending = Link::new(self.wire.share(), flow, &options).half();
+        Ok((Box::new(sending), self))
+    }
+
+    /// A foreign peer may close its own half and still read; poste's never does.
+    fn peers(&self) -> Peers {
+        let mut gone = PollFlags::HUP | PollFlags::ERR;
+        if self.framing == Framing::Enveloped {
+            gone |= PollFlags::RDHUP;
+        }
+        let descriptor = self.wire.descriptor();
+        let mut polled = [PollFd::from_borrowed_fd(descriptor, PollFlags::RDHUP)];
+        match poll(&mut polled, Some(&Timespec::default())) {
+            Ok(1) if polled[0].revents().intersects(gone) => Peers::AllGone,
+            _ => Peers::Unknown,
+        }
     }
 
     fn duplicate(&self) -> Result<Option<Box<dyn SendEnd>>, Error> {

@@ -14,12 +14,14 @@ use super::pipe::{OpenedReceiver, OpenedSender};
 use super::window::Window;
 use super::{
     Arrival, EndTraits, Frame, Mechanism, News, Opened, Opening, Pollable, RecvEnd, SendEnd,
+    no_objects,
 };
 use crate::address::Address;
 use crate::capabilities::{Capabilities, Identity, Peers, Priorities, Redelivers, Unit};
 use crate::credentials::Credentials;
 use crate::error::{Error, Kind};
 use crate::limits::{LOCAL_CAPACITY, PRIORITY_MAX};
+use crate::object::Listing;
 use crate::options::{Create, Options};
 use crate::wait::{Halt, Wait};
 
@@ -49,6 +51,9 @@ pub static MECHANISM: Mechanism = Mechanism {
     remove: |_| {
         Err(Error::new(Kind::NotSupported, "a channel inside one process goes with its ends"))
     },
+    list: |_| Listing::none(),
+    place: no_objects,
+    limits: &[],
 };
 
 /// The names of this process's channels.

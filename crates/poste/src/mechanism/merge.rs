@@ -19,7 +19,7 @@ use super::link::Link;
 use super::socket::{Bound, peer};
 use super::window::Window;
 use super::wire::Flow;
-use super::{Arrival, Frame, News, Pollable, RecvEnd, SendEnd};
+use super::{Arrival, Frame, Halves, News, Pollable, RecvEnd, SendEnd};
 use crate::capabilities::Peers;
 use crate::error::{Error, Kind};
 use crate::limits::{LOOK_BELOW, LOOK_EVERY};
@@ -343,6 +343,27 @@ impl RecvEnd for Merge {
         Some(self)
     }
 
+    fn accept(&mut self, wait: Wait) -> Result<Halves, Error> {
+        let wait = wait.begin();
+        loop {
+            let listener = self.listener.as_fd();
+            let socket = match wait.run(listener, PollFlags::IN, |how| accept_one(listener, how)) {
+                // One who has gone again: the next one.
+                Err(Halt::System(Errno::CONNABORTED)) => continue,
+                accepted => accepted.map_err(|halt| halt.receiving(wait))?,
+            };
+            super::tcp::prepare(&socket);
+            let credentials = peer(&socket);
+            if !self.options.allowed.allows(&credentials) {
+                self.refused += 1;
+                continue;
+            }
+            self.accepted += 1;
+            let link = Link::new(socket, self.flow, &self.options).with_credentials(credentials);
+            return Box::new(if self.is_unix { link.unix(&self.options) } else { link }).split();
+        }
+    }
+
     fn peers(&self) -> Peers {
         match (self.present, self.accepted) {
             (0, 0) => Peers::NobodyYet,
@@ -406,7 +427,7 @@ impl Serve {
             })?;
             super::tcp::prepare(&socket);
             self.accepted += 1;
-            self.link = Some(Link::new(socket, self.flow, &self.options));
+            self.link = Some(Link::new(socket, self.flow, &self.options).lingering());
         }
         match &mut self.link {
             Some(link) => Ok(link),

@@ -19,12 +19,16 @@ use crate::credentials::Credentials;
 use crate::envelope::BLOCK;
 use crate::error::{Error, Kind};
 use crate::limits::{PIECE_MAX, PIPE_ATOMIC, PRIORITY_MAX, READ_MAX};
+use crate::object::Listing;
 use crate::options::Options;
+use crate::survey::Survey;
 use crate::wait::Wait;
 
 pub mod fifo;
 pub mod inbox;
+mod inet_objects;
 pub mod inherited;
+pub mod linger;
 pub mod link;
 pub mod local;
 pub mod merge;
@@ -39,6 +43,7 @@ pub mod sysv_queue;
 pub mod tcp;
 pub mod udp;
 pub mod unix_datagram;
+mod unix_objects;
 pub mod unix_packet;
 pub mod unix_stream;
 pub mod window;
@@ -88,6 +93,12 @@ pub struct Mechanism {
     pub open_receiver: fn(&Opening<'_>) -> Result<Opened<dyn RecvEnd>, Error>,
     /// Takes the object away.
     pub remove: fn(&Address) -> Result<(), Error>,
+    /// Finds the objects that are there, whoever made them.
+    pub list: fn(&Survey) -> Listing,
+    /// The address as `list` prints it; `NotFound` where it is already plain that nothing is there.
+    pub place: fn(&Address) -> Result<Address, Error>,
+    /// Which limits of the system hold it, by their own names.
+    pub limits: &'static [&'static str],
 }
 
 /// What is to be opened, and how. The address's own options are already in `options`.
@@ -275,6 +286,10 @@ pub trait Settler: Send + Sync + fmt::Debug {
     fn settle(&self, token: u64, how: Settle) -> Result<(), Error>;
 }
 
+/// The two directions of one connection. When the sending one goes, the other side learns that
+/// nothing more comes, while the receiving one may still read.
+pub type Halves = (Box<dyn SendEnd>, Box<dyn RecvEnd>);
+
 /// A descriptor to wait on and the events that mean "go on"; level-triggered.
 #[derive(Clone, Copy, Debug)]
 pub struct Pollable<'a> {
@@ -348,6 +363,14 @@ pub trait SendEnd: Send {
         None
     }
 
+    /// The two directions of its connection, each an end of its own.
+    ///
+    /// # Errors
+    /// `NotSupported` where there is no connection that goes both ways.
+    fn split(self: Box<Self>) -> Result<Halves, Error> {
+        Err(Error::new(Kind::NotSupported, "this end has no connection that goes both ways"))
+    }
+
     /// Another end on the same channel; `None`: open the address again.
     ///
     /// # Errors
@@ -394,6 +417,15 @@ pub trait RecvEnd: Send {
     /// The way back: answers to what arrived here, each with its `source` as `to`.
     fn back(&mut self) -> Option<&mut dyn SendEnd> {
         None
+    }
+
+    /// The next connection by itself, both ways, instead of merged with the others.
+    ///
+    /// # Errors
+    /// `NotSupported` where no connections come; `Empty` and `TimedOut` where none came in time;
+    /// `Limit` where this process may open no more descriptors.
+    fn accept(&mut self, _wait: Wait) -> Result<Halves, Error> {
+        Err(Error::new(Kind::NotSupported, "no connections come to this end"))
     }
 
     /// Another end on the same channel; `None`: open the address again.
@@ -453,6 +485,12 @@ pub(crate) fn resolve(
         }
     }
     Ok((mechanism, options))
+}
+
+/// What `place` says of a mechanism whose channels are no objects.
+pub(crate) fn no_objects(address: &Address) -> Result<Address, Error> {
+    let detail = format!("{}: has no objects that could be looked at", address.scheme());
+    Err(Error::new(Kind::NotSupported, detail).with_hint("what there is: poste list"))
 }
 
 /// Refuses an enveloped end whose pieces are too small for the envelope alone, where each piece is

@@ -12,10 +12,11 @@ use super::link::Link;
 use super::pipe::{OpenedReceiver, OpenedSender};
 use super::socket::{peer, set_buffers};
 use super::wire::Flow;
-use super::{EndTraits, Mechanism, Opened};
+use super::{EndTraits, Mechanism, Opened, no_objects};
 use crate::address::Address;
 use crate::capabilities::{Capabilities, Identity, Unit};
 use crate::error::{Error, Kind};
+use crate::object::Listing;
 use crate::options::Options;
 
 /// Socket pair.
@@ -38,6 +39,9 @@ pub static MECHANISM: Mechanism = Mechanism {
     open_sender: |_| Err(nameless()),
     open_receiver: |_| Err(nameless()),
     remove: |_| Err(nameless()),
+    list: |_| Listing::none(),
+    place: no_objects,
+    limits: &["net.core.wmem_max", "RLIMIT_NOFILE"],
 };
 
 fn nameless() -> Error {

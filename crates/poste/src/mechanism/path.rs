@@ -3,7 +3,7 @@
 //! Sources: rename(2) (RENAME_NOREPLACE), chmod(2), unlink(2).
 
 use std::ffi::OsStr;
-use std::os::unix::ffi::OsStrExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, FileType, Mode, RenameFlags, Stat};
@@ -12,6 +12,7 @@ use rustix::io::Errno;
 use crate::address::Address;
 use crate::error::{Error, Kind};
 use crate::name::claim::Object;
+use crate::name::registry::Draft;
 
 /// The path that an address names.
 pub(crate) fn of(address: &Address) -> Result<&Path, Error> {
@@ -27,18 +28,23 @@ pub(crate) fn of(address: &Address) -> Result<&Path, Error> {
 }
 
 /// Makes an object under a name of its own in the same directory, sets its mode, and only then
-/// gives it its name, which must be free.
+/// gives it its name, which must be free. The registry knows of it from the first moment.
 ///
 /// # Errors
 /// `NameInUse` where something is there; what `make` and the system said.
 pub(crate) fn place(
-    path: &Path,
+    address: &Address,
     mode: u32,
     make: impl Fn(&Path) -> Result<(), Errno>,
 ) -> Result<(), Error> {
     let system = |errno: Errno| Error::system(errno, "");
+    let path = of(address)?;
     let hidden = beside(path);
+    let mut draft = draft(address, path, &hidden);
     make(&hidden).map_err(system)?;
+    if let (Some(draft), Ok(stat)) = (&mut draft, rustix::fs::lstat(&hidden)) {
+        draft.note(object(&stat));
+    }
     let placed = rustix::fs::chmod(&hidden, Mode::from_raw_mode(mode))
         .and_then(|()| rename_new(&hidden, path));
     if let Err(errno) = placed {
@@ -46,7 +52,16 @@ pub(crate) fn place(
         let _ = rustix::fs::unlink(&hidden);
         return Err(system(errno));
     }
+    if let Some(draft) = draft {
+        draft.place();
+    }
     Ok(())
+}
+
+/// The record of what is to be made, where one can be written.
+fn draft(address: &Address, path: &Path, hidden: &Path) -> Option<Draft> {
+    let hidden = canonical(hidden).ok()?;
+    Draft::begin(&key(path).ok()?, &absolute_address(address, path).ok()?, Some(&hidden))
 }
 
 fn rename_new(from: &Path, to: &Path) -> Result<(), Errno> {
@@ -60,9 +75,17 @@ fn rename_new(from: &Path, to: &Path) -> Result<(), Errno> {
     }
 }
 
+/// What names begin with that nobody is meant to see.
+const HIDDEN: &str = ".poste-";
+
+/// Whether it is a name that only its maker knew.
+pub(crate) fn is_hidden(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| name.as_bytes().starts_with(HIDDEN.as_bytes()))
+}
+
 /// A name that nobody else takes, in the same directory.
 fn beside(path: &Path) -> PathBuf {
-    let name = format!(".poste-{:016x}", crate::sequence::draw());
+    let name = format!("{HIDDEN}{:016x}", crate::sequence::draw());
     path.parent().map_or_else(|| PathBuf::from(&name), |directory| directory.join(&name))
 }
 
@@ -73,6 +96,11 @@ pub(crate) fn object(stat: &Stat) -> Object {
 
 /// The key of a path's claim: the same for every way to write the path.
 pub(crate) fn key(path: &Path) -> Result<String, Error> {
+    Ok(format!("path:{}", canonical(path)?.as_os_str().as_bytes().escape_ascii()))
+}
+
+/// The path from the root, its directory without links; what it names may be absent.
+pub(crate) fn canonical(path: &Path) -> Result<PathBuf, Error> {
     let io = |error: std::io::Error| {
         let errno = Errno::from_io_error(&error).unwrap_or(Errno::IO);
         Error::system(errno, "the directory")
@@ -81,27 +109,49 @@ pub(crate) fn key(path: &Path) -> Result<String, Error> {
     let name =
         absolute.file_name().ok_or_else(|| Error::new(Kind::Invalid, "a path is missing"))?;
     let directory = absolute.parent().unwrap_or(Path::new("/"));
-    let directory = std::fs::canonicalize(directory).map_err(io)?;
-    Ok(format!("path:{}", directory.join(name).as_os_str().as_bytes().escape_ascii()))
+    Ok(std::fs::canonicalize(directory).map_err(io)?.join(name))
+}
+
+/// An address with its path from the root, and without options.
+pub(crate) fn absolute_address(address: &Address, path: &Path) -> Result<Address, Error> {
+    Ok(address.bare().with_rest(canonical(path)?.into_os_string().into_vec()))
 }
 
 /// Takes away what was proved to be left by the dead. It is moved aside first, so that nothing that
-/// took its place meanwhile goes with it.
-pub(crate) fn take_away(path: &Path, proved: Object) -> Result<(), Error> {
-    let system = |errno: Errno| Error::system(errno, "");
-    let aside = beside(path);
+/// took its place meanwhile goes with it; `note` is told where, before that is done.
+pub(crate) fn take_away(
+    path: &Path,
+    proved: Object,
+    note: impl FnOnce(&Path) -> Result<(), Error>,
+) -> Result<(), Error> {
+    let aside = canonical(&beside(path))?;
+    note(&aside)?;
     match rustix::fs::rename(path, &aside) {
         Ok(()) => {}
         Err(Errno::NOENT) => return Ok(()),
-        Err(errno) => return Err(system(errno)),
+        Err(errno) => return Err(Error::system(errno, "")),
     }
-    let moved = rustix::fs::lstat(&aside).map_err(system)?;
-    if object(&moved) == proved {
-        return rustix::fs::unlink(&aside).map_err(system);
+    if finish_aside(&aside, path, proved)? {
+        return Ok(());
     }
-    // Somebody was faster: it goes back where it was.
-    rename_new(&aside, path).map_err(system)?;
     Err(Error::new(Kind::NameInUse { owner: None }, "another program has just taken the name"))
+}
+
+/// Ends what [`take_away`] began: what was proved goes, anything else goes back where it was.
+/// Whether it was what was proved, or nothing is there.
+pub(crate) fn finish_aside(aside: &Path, path: &Path, proved: Object) -> Result<bool, Error> {
+    let system = |errno: Errno| Error::system(errno, "");
+    let moved = match rustix::fs::lstat(aside) {
+        Err(Errno::NOENT) => return Ok(true),
+        moved => moved.map_err(system)?,
+    };
+    if object(&moved) == proved {
+        rustix::fs::unlink(aside).map_err(system)?;
+        return Ok(true);
+    }
+    // Somebody was faster.
+    rename_new(aside, path).map_err(system)?;
+    Ok(false)
 }
 
 /// Takes an object of this type away.

@@ -12,10 +12,11 @@ use rustix::pipe::{PipeFlags, fcntl_getpipe_size, fcntl_setpipe_size, pipe_with}
 
 use super::link::Link;
 use super::wire::Flow;
-use super::{EndTraits, Mechanism, Opened, Opening, RecvEnd, SendEnd};
+use super::{EndTraits, Mechanism, Opened, Opening, RecvEnd, SendEnd, no_objects};
 use crate::address::Address;
 use crate::capabilities::{Capabilities, Unit};
 use crate::error::{Error, Kind};
+use crate::object::Listing;
 use crate::options::Options;
 
 /// Anonymous pipe.
@@ -29,6 +30,9 @@ pub static MECHANISM: Mechanism = Mechanism {
     open_sender: |_| Err(nameless()),
     open_receiver: |_| Err(nameless()),
     remove: |_| Err(nameless()),
+    list: |_| Listing::none(),
+    place: no_objects,
+    limits: &["fs.pipe-max-size", "fs.pipe-user-pages-soft", "RLIMIT_NOFILE"],
 };
 
 fn nameless() -> Error {

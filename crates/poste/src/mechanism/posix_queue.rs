@@ -9,8 +9,11 @@
 //! Sources: mq_overview(7), mq_open(3), mq_getattr(3), mq_unlink(3), getrlimit(2)
 //! (RLIMIT_MSGQUEUE), and the kernel's ipc/mqueue.c for what an errno means there.
 
-use std::ffi::CString;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::{CString, OsStr};
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::Path;
 use std::thread::sleep;
 
 use poste_sys::mqueue::{self, Access, Attributes};
@@ -30,7 +33,11 @@ use crate::error::{Error, Kind};
 use crate::limits::{
     PAUSE_MAX, PRIORITY_MAX_POSIX, QUEUE_CAPACITY, QUEUE_LOOKS, QUEUE_MESSAGE_SIZE, QUEUE_TRIES,
 };
+use crate::name::descriptors::{self, What};
+use crate::name::{claim, registry};
+use crate::object::{Listing, Object};
 use crate::options::{Create, Options};
+use crate::survey::{Survey, end_of, since};
 use crate::wait::{Call, Wait};
 
 /// A POSIX message queue.
@@ -53,6 +60,15 @@ pub static MECHANISM: Mechanism = Mechanism {
     open_sender,
     open_receiver,
     remove,
+    list,
+    place,
+    limits: &[
+        "fs.mqueue.msg_max",
+        "fs.mqueue.msgsize_max",
+        "fs.mqueue.queues_max",
+        "RLIMIT_MSGQUEUE",
+        "RLIMIT_NOFILE",
+    ],
 };
 
 /// A queue that is open, as the kernel described it then.
@@ -85,7 +101,108 @@ fn remove(address: &Address) -> Result<(), Error> {
     mqueue::unlink(&name_of(address)?).map_err(|errno| match errno {
         Errno::ACCESS | Errno::PERM => not_owner(errno),
         _ => refused(errno, address),
-    })
+    })?;
+    registry::forget(&registry::queue_key(&place(address)?));
+    Ok(())
+}
+
+/// The address as it is listed: with the slash.
+fn place(address: &Address) -> Result<Address, Error> {
+    Ok(address.bare().with_rest(name_of(address)?.into_bytes()))
+}
+
+/// What is said where no file system shows the queues.
+const NOT_MOUNTED: &str =
+    "POSIX queues that nobody has open, as none is mounted (mount -t mqueue none /dev/mqueue)";
+
+/// The queues that the file system shows, where one is mounted; those that somebody has open; and
+/// those that poste made.
+fn list(survey: &Survey) -> Listing {
+    let mut listing = Listing::none();
+    let mounts = descriptors::queue_mounts();
+    let mount = mounts.iter().find(|mount| std::fs::read_dir(mount).is_ok());
+    if mount.is_none() {
+        listing.miss(NOT_MOUNTED);
+    }
+    let shown = mount.and_then(|mount| std::fs::read_dir(mount).ok()).into_iter().flatten();
+    let shown = shown.flatten().map(|entry| entry.file_name());
+    let open = survey.descriptors.all().filter_map(|(what, opened)| match what {
+        What::Queue(_) => Some(opened.first()?.path.file_name()?.to_owned()),
+        _ => None,
+    });
+    let mut names: BTreeSet<_> = shown.chain(open).map(OsStringExt::into_vec).collect();
+    names.extend(survey.wanted("mq").map(|address| address.rest()[1..].to_owned()));
+    let mut records = BTreeMap::new();
+    for (entry, record) in survey.recorded("mq") {
+        let name = record.address.rest().strip_prefix(b"/").unwrap_or_default().to_owned();
+        names.insert(name.clone());
+        records.insert(name, (entry, record));
+    }
+    for name in names {
+        let Ok(address) = Address::new("mq", [b"/", &name[..]].concat()) else { continue };
+        let shown = mount.map(|mount| mount.join(OsStr::from_bytes(&name)));
+        let record = records.get(&name);
+        match look(survey, address, shown.as_deref(), &mut listing) {
+            Some((mut object, is_it)) => {
+                let is_recorded = record.filter(|(_, record)| record.object == is_it);
+                object.age = is_recorded.and_then(|(_, record)| since(record.made));
+                listing.objects.push(object);
+                if is_it.is_some() && is_recorded.is_none() {
+                    listing.gone.extend(record.map(|(entry, _)| (*entry).clone()));
+                }
+            }
+            None => listing.gone.extend(record.map(|(entry, _)| (*entry).clone())),
+        }
+    }
+    listing
+}
+
+/// A queue as far as this process may look into it, and which object it is; `None`: there is none.
+fn look(
+    survey: &Survey,
+    address: Address,
+    shown: Option<&Path>,
+    listing: &mut Listing,
+) -> Option<(Object, Option<claim::Object>)> {
+    let name = name_of(&address).ok()?;
+    let opened = match mqueue::open(&name, Access::Receive) {
+        Err(Errno::ACCESS) => mqueue::open(&name, Access::Send),
+        opened => opened,
+    };
+    let queue = match opened {
+        Ok(queue) => Some(queue),
+        Err(Errno::NOENT) => return None,
+        Err(_) => None,
+    };
+    let mut object = Object::new("mq", address);
+    let stat = match (&queue, shown) {
+        (Some(queue), _) => rustix::fs::fstat(queue).ok(),
+        (None, Some(shown)) => rustix::fs::lstat(shown).ok(),
+        (None, None) => None,
+    };
+    let Some(stat) = stat else { return Some((object, None)) };
+    object.mode = Some(stat.st_mode & 0o777);
+    survey.owned(&mut object, stat.st_uid);
+    if let Some(queue) = queue {
+        if let Ok(attributes) = mqueue::attributes(queue.as_fd()) {
+            object.depth = Some(attributes.depth as u64);
+            object.capacity = Some(attributes.capacity as u64);
+            object.message_size = Some(attributes.message_size as u64);
+        }
+        object.bytes = bytes_in(&queue);
+    }
+    let is_it = super::path::object(&stat);
+    let holders = survey.holders(What::Queue(is_it), end_of);
+    survey.held(&mut object, holders, listing);
+    Some((object, Some(is_it)))
+}
+
+/// How many bytes lie in a queue: what reading its descriptor says, `QSIZE:… NOTIFY:…`.
+fn bytes_in(queue: &OwnedFd) -> Option<u64> {
+    let mut buffer = [0; 128];
+    let size = rustix::io::pread(queue, &mut buffer, 0).ok()?;
+    let text = std::str::from_utf8(&buffer[..size]).ok()?;
+    text.strip_prefix("QSIZE:")?.split_ascii_whitespace().next()?.parse().ok()
 }
 
 /// An end needs messages with room for what it puts there; that is checked before a queue is made.
@@ -142,7 +259,7 @@ fn find_or_make(opening: &Opening<'_>, access: Access) -> Result<Queue, Error> {
                 Err(errno) => return Err(refused(errno, address)),
             }
         }
-        match make(&name, access, options) {
+        match make(&name, access, options).inspect(|queue| recorded(queue, address)) {
             Err(error) if error.errno() != Some(Errno::EXIST.raw_os_error()) => return Err(error),
             Err(error) if options.create == Create::New => {
                 return Err(error.as_kind(Kind::NameInUse { owner: owner(&name) }).with_hint(
@@ -178,6 +295,14 @@ fn make(name: &CString, access: Access, options: &Options) -> Result<Queue, Erro
             let _ = mqueue::unlink(name);
             Err(Error::system(errno, "its mode can't be set"))
         }
+    }
+}
+
+/// Notes in the registry what was made.
+fn recorded(queue: &Queue, address: &Address) {
+    let object = rustix::fs::fstat(&queue.descriptor).ok().map(|stat| super::path::object(&stat));
+    if let Ok(address) = place(address) {
+        registry::record(&registry::queue_key(&address), &address, object);
     }
 }
 

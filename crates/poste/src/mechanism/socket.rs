@@ -142,7 +142,11 @@ impl Bound {
     /// Claims a path and makes sure that nothing is there: what the dead have left is taken away,
     /// what the living have is refused.
     fn claim(path: &Path, address: &Address) -> Result<Claim, Error> {
-        let claim = Claim::take(&path::key(path)?, &address.bare().to_string())?;
+        let address = path::absolute_address(address, path)?;
+        let mut claim = Claim::take(&path::key(path)?, &address.to_string())?;
+        if let (Some(aside), Some(object)) = (claim.left_aside(), claim.left()) {
+            path::finish_aside(aside, path, object)?;
+        }
         let Ok(stat) = rustix::fs::lstat(path) else { return Ok(claim) };
         let object = path::object(&stat);
         if FileType::from_raw_mode(stat.st_mode) != FileType::Socket {
@@ -154,7 +158,7 @@ impl Bound {
             return Err(Error::new(Kind::NameInUse { owner: None }, detail)
                 .with_hint("choose another path, or end the program that listens there"));
         }
-        path::take_away(path, object)?;
+        path::take_away(path, object, |aside| claim.note_aside(object, aside))?;
         Ok(claim)
     }
 
@@ -184,8 +188,8 @@ impl Drop for Bound {
 /// Whether anybody may be behind a socket that no claim of ours proves dead: the kernel must show
 /// nobody, and, since it shows only its own network namespace, a connection must be refused.
 fn may_be_served(path: &Path, object: Object) -> bool {
-    let nobody_bound = unix_diag::bound()
-        .is_ok_and(|sockets| sockets.iter().all(|socket| socket.inode != object.inode));
+    let nobody_bound = unix_diag::sockets()
+        .is_ok_and(|sockets| sockets.iter().all(|socket| socket.inode != Some(object.inode)));
     if !nobody_bound {
         return true;
     }

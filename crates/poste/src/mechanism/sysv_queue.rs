@@ -28,7 +28,10 @@ use crate::address::Address;
 use crate::capabilities::{Capabilities, Priorities, Unit};
 use crate::error::{Error, Kind};
 use crate::limits::{LETTER_FIRST, PAUSE_DELAY, PAUSE_MAX, PRIORITY_MAX, QUEUE_LOOKS, QUEUE_TRIES};
+use crate::name::{claim, registry};
+use crate::object::{Detail, Listing, Object};
 use crate::options::Create;
+use crate::survey::{Survey, since};
 use crate::wait::{Call, Halt, Wait};
 
 /// A System V message queue.
@@ -53,6 +56,9 @@ pub static MECHANISM: Mechanism = Mechanism {
     open_sender,
     open_receiver,
     remove,
+    list,
+    place,
+    limits: &["kernel.msgmax", "kernel.msgmnb", "kernel.msgmni"],
 };
 
 /// The permission bits that sending needs, of the owner, the group or others.
@@ -96,12 +102,105 @@ fn open_receiver(opening: &Opening<'_>) -> Result<Opened<dyn RecvEnd>, Error> {
 fn remove(address: &Address) -> Result<(), Error> {
     let queue = sysv::open(key_of(address)?, 0).map_err(|errno| refused(errno, address))?;
     match sysv::remove(queue) {
-        Ok(()) => Ok(()),
+        Ok(()) => {
+            registry::forget(&registry::queue_key(&place(address)?));
+            Ok(())
+        }
         // Somebody else was faster.
         Err(Errno::INVAL | Errno::IDRM) => Err(refused(Errno::NOENT, address)),
         Err(errno @ (Errno::ACCESS | Errno::PERM)) => Err(not_owner(errno)),
         Err(errno) => Err(refused(errno, address)),
     }
+}
+
+/// The address as it is listed: with its key in hexadecimal.
+fn place(address: &Address) -> Result<Address, Error> {
+    let key = key_of(address)?;
+    Ok(address.bare().with_rest(format!("{key:#x}")))
+}
+
+/// Every queue of this namespace: the kernel shows them all, whoever asks. Who has one open it
+/// doesn't know: there is nothing to open.
+fn list(survey: &Survey) -> Listing {
+    let mut listing = Listing::none();
+    let Ok(text) = std::fs::read_to_string("/proc/sysvipc/msg") else {
+        listing.miss("System V queues, as /proc/sysvipc/msg can't be read");
+        return listing;
+    };
+    let mut numbers = Vec::new();
+    for line in text.lines().skip(1).filter_map(Line::read) {
+        numbers.push(line.number);
+        let record = survey.recorded("sysv").find(|(_, record)| record.object == line.object());
+        listing.objects.extend(line.shown(survey, record.map(|(_, record)| record.made)));
+    }
+    for (entry, record) in survey.recorded("sysv").filter(|(entry, _)| entry.maker.is_none()) {
+        let number = record.object.map(|object| object.inode);
+        if !numbers.iter().any(|there| Some(*there as u64) == number) {
+            listing.gone.push(entry.clone());
+        }
+    }
+    listing
+}
+
+/// A line of /proc/sysvipc/msg.
+struct Line {
+    key: i32,
+    number: i32,
+    mode: u32,
+    bytes: u64,
+    depth: u64,
+    last_sender: u64,
+    last_receiver: u64,
+    uid: u32,
+    changed: u64,
+}
+
+impl Line {
+    /// `key msqid perms cbytes qnum lspid lrpid uid gid cuid cgid stime rtime ctime`.
+    fn read(line: &str) -> Option<Line> {
+        let words: Vec<_> = line.split_ascii_whitespace().collect();
+        let number = |index: usize| words.get(index)?.parse::<u64>().ok();
+        Some(Line {
+            key: words.first()?.parse().ok()?,
+            number: words.get(1)?.parse().ok()?,
+            mode: u32::from_str_radix(words.get(2)?, 8).ok()? & 0o777,
+            bytes: number(3)?,
+            depth: number(4)?,
+            last_sender: number(5)?,
+            last_receiver: number(6)?,
+            uid: words.get(7)?.parse().ok()?,
+            changed: number(13)?,
+        })
+    }
+
+    /// What the registry knows it by.
+    fn object(&self) -> Option<claim::Object> {
+        Some(identity(Queue::of_number(self.number)))
+    }
+
+    fn shown(&self, survey: &Survey, made: Option<u64>) -> Option<Object> {
+        let address = Address::new("sysv", format!("{:#x}", self.key)).ok()?;
+        let mut object = Object::new("sysv", address);
+        (object.depth, object.bytes) = (Some(self.depth), Some(self.bytes));
+        object.mode = Some(self.mode);
+        survey.owned(&mut object, self.uid);
+        object.age = since(made.unwrap_or(self.changed));
+        // Who may not receive from it isn't told.
+        if let Ok(status) = sysv::status(Queue::of_number(self.number)) {
+            object.capacity = Some(status.capacity as u64);
+            object.message_size = Some(message_max().min(status.capacity) as u64);
+        }
+        object.details.push(("id", Detail::Number(self.number as u64)));
+        let last = [("last_sender", self.last_sender), ("last_receiver", self.last_receiver)];
+        let last = last.into_iter().filter(|(_, pid)| *pid > 0);
+        object.details.extend(last.map(|(name, pid)| (name, Detail::Number(pid))));
+        Some(object)
+    }
+}
+
+/// What a queue is known by in the registry: its namespace and its number there.
+fn identity(queue: Queue) -> claim::Object {
+    claim::Object { device: registry::space(), inode: queue.number() as u64 }
 }
 
 fn describe(queue: Queue, opening: &Opening<'_>) -> Result<(EndTraits, Address), Error> {
@@ -166,7 +265,7 @@ fn key_of(address: &Address) -> Result<i32, Error> {
                 let errno = Errno::from_io_error(&error).unwrap_or(Errno::IO);
                 let path = path.display();
                 Error::system(errno, format!("no key can be made of the file {path}"))
-                    .with_hint(format!("the file must be there: touch {path}"))
+                    .with_hint(format!("the file must be there: touch {path}, then poste create"))
             })
         }
     }
@@ -202,7 +301,7 @@ fn find_or_make(opening: &Opening<'_>, access: u32) -> Result<Queue, Error> {
                 Err(errno) => return Err(refused(errno, address)),
             }
         }
-        match make(key, opening) {
+        match make(key, opening).inspect(|queue| recorded(*queue, address)) {
             Err(error) if error.errno() != Some(Errno::EXIST.raw_os_error()) => return Err(error),
             Err(error) if options.create == Create::New => {
                 return Err(error.as_kind(Kind::NameInUse { owner: owner(key) }).with_hint(
@@ -214,6 +313,13 @@ fn find_or_make(opening: &Opening<'_>, access: u32) -> Result<Queue, Error> {
         }
     }
     Err(Error::system(Errno::AGAIN, "others make and remove it all the time"))
+}
+
+/// Notes in the registry what was made.
+fn recorded(queue: Queue, address: &Address) {
+    if let Ok(address) = place(address) {
+        registry::record(&registry::queue_key(&address), &address, Some(identity(queue)));
+    }
 }
 
 /// Makes the queue, with its mode from the first moment: no umask narrows it, nothing widens it.

@@ -18,7 +18,7 @@ use super::socket::{
     serving, set_buffers,
 };
 use super::wire::Flow;
-use super::{EndTraits, Mechanism, Opened, Opening};
+use super::{EndTraits, Mechanism, Opened, Opening, inet_objects};
 use crate::address::Address;
 use crate::capabilities::{Capabilities, Unit};
 use crate::error::{Error, Kind};
@@ -42,6 +42,9 @@ pub static MECHANISM: Mechanism = Mechanism {
     open_sender,
     open_receiver,
     remove: |_| Err(no_object()),
+    list: inet_objects::list_tcp,
+    place: inet_objects::place,
+    limits: &["net.core.wmem_max", "net.core.rmem_max", "net.core.somaxconn", "RLIMIT_NOFILE"],
 };
 
 /// A port is no object.
@@ -58,7 +61,7 @@ fn open_sender(opening: &Opening<'_>) -> Result<OpenedSender, Error> {
     }
     let socket = dial(opening.address, options)?;
     let traits = EndTraits { capacity: send_buffer(&socket), ..EndTraits::STREAM };
-    let link = Link::new(socket, Flow::Stream, options);
+    let link = Link::new(socket, Flow::Stream, options).lingering();
     Ok(Opened { end: Box::new(link), traits, address: opening.address.clone() })
 }
 

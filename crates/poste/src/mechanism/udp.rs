@@ -12,7 +12,9 @@ use super::socket::{listens, make_blocking, new, receive_buffer, send_buffer, se
 use super::tcp::{bound, family, no_object, resolve, taken};
 use super::unix_datagram::one_sided;
 use super::wire::Flow;
-use super::{EndTraits, Frame, Mechanism, Opened, Opening, Pollable, RecvEnd, SendEnd};
+use super::{
+    EndTraits, Frame, Mechanism, Opened, Opening, Pollable, RecvEnd, SendEnd, inet_objects,
+};
 use crate::capabilities::{Capabilities, Unit};
 use crate::error::{Error, Kind};
 use crate::options::Role;
@@ -38,6 +40,9 @@ pub static MECHANISM: Mechanism = Mechanism {
     open_sender,
     open_receiver,
     remove: |_| Err(no_object()),
+    list: inet_objects::list_udp,
+    place: inet_objects::place,
+    limits: &["net.core.wmem_max", "net.core.rmem_max", "RLIMIT_NOFILE"],
 };
 
 /// What may be lost, and may overtake.

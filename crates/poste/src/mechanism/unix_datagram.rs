@@ -12,6 +12,7 @@ use super::pipe::{OpenedReceiver, OpenedSender};
 use super::socket::{
     UnixPlace, listens, make_blocking, new, receive_buffer, send_buffer, set_buffers,
 };
+use super::unix_objects;
 use super::unix_stream::{made_by_listening, remove_socket};
 use super::wire::Flow;
 use super::{Arrival, EndTraits, Frame, Mechanism, Opened, Opening, Pollable, RecvEnd, SendEnd};
@@ -41,6 +42,9 @@ pub static MECHANISM: Mechanism = Mechanism {
     open_sender,
     open_receiver,
     remove: remove_socket,
+    list: |survey| unix_objects::list(survey, "dgram", unix_objects::DATAGRAM),
+    place: unix_objects::place,
+    limits: &["net.unix.max_dgram_qlen", "net.core.wmem_max", "net.core.rmem_max", "RLIMIT_NOFILE"],
 };
 
 fn open_sender(opening: &Opening<'_>) -> Result<OpenedSender, Error> {

@@ -7,7 +7,7 @@ use rustix::net::SocketType;
 
 use super::unix_stream::{made_by_listening, receiver, remove_socket, sender};
 use super::wire::Flow;
-use super::{EndTraits, Mechanism};
+use super::{EndTraits, Mechanism, unix_objects};
 use crate::capabilities::{Capabilities, Identity, Unit};
 
 /// Unix packet socket.
@@ -32,4 +32,7 @@ pub static MECHANISM: Mechanism = Mechanism {
         receiver(opening, SocketType::SEQPACKET, Flow::Packet, EndTraits::PACKET)
     },
     remove: remove_socket,
+    list: |survey| unix_objects::list(survey, "seqpacket", unix_objects::PACKET),
+    place: unix_objects::place,
+    limits: &["net.core.wmem_max", "net.core.rmem_max", "net.core.somaxconn", "RLIMIT_NOFILE"],
 };

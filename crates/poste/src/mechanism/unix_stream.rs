@@ -3,14 +3,13 @@
 //! A `Receiver` listens and a `Sender` connects, unless asked otherwise. The name is made with its
 //! mode and goes with its maker. Sources: unix(7), listen(2).
 
-use rustix::fs::FileType;
 use rustix::net::{AddressFamily, SocketType};
 
 use super::link::Link;
 use super::pipe::{OpenedReceiver, OpenedSender};
 use super::socket::{UnixPlace, listens, merging, new, peer, send_buffer, serving, set_buffers};
 use super::wire::Flow;
-use super::{EndTraits, Mechanism, Opened, Opening, path};
+use super::{EndTraits, Mechanism, Opened, Opening, unix_objects};
 use crate::address::Address;
 use crate::capabilities::{Capabilities, Identity, Unit};
 use crate::error::{Error, Kind};
@@ -35,6 +34,9 @@ pub static MECHANISM: Mechanism = Mechanism {
     open_sender: |opening| sender(opening, SocketType::STREAM, Flow::Stream, EndTraits::STREAM),
     open_receiver: |opening| receiver(opening, SocketType::STREAM, Flow::Stream, EndTraits::STREAM),
     remove: remove_socket,
+    list: |survey| unix_objects::list(survey, "unix", unix_objects::STREAM),
+    place: unix_objects::place,
+    limits: &["net.core.wmem_max", "net.core.rmem_max", "net.core.somaxconn", "RLIMIT_NOFILE"],
 };
 
 /// A socket's name without a listener would refuse everybody.
@@ -46,7 +48,7 @@ pub(super) fn made_by_listening() -> Error {
 /// Takes a socket's name away.
 pub(super) fn remove_socket(address: &Address) -> Result<(), Error> {
     match UnixPlace::of(address)? {
-        UnixPlace::Path(place) => path::remove(place, FileType::Socket, "socket"),
+        UnixPlace::Path(place) => unix_objects::remove(place),
         UnixPlace::Abstract(_) => {
             Err(Error::new(Kind::NotSupported, "an abstract name goes with its listener")
                 .with_hint("end the program that listens there"))

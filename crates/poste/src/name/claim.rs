@@ -6,9 +6,11 @@
 //! lock (flock, which knows nothing of the first) and put a file of their own in the old one's place.
 //! Sources: fcntl(2) ("Open file description locks"), flock(2), rename(2).
 
+use std::ffi::OsStr;
 use std::fmt::Write as _;
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -19,11 +21,16 @@ use rustix::io::Errno;
 
 use super::owner::Owner;
 use super::runtime;
+use crate::address::Address;
 use crate::error::{Error, Kind};
 use crate::wait::{Halt, Wait};
 
 /// The part of the runtime directory that holds the claims.
 const CLAIMS: &str = "claims";
+
+/// What the name of a claim begins with while it is put in the place of another; claims begin with
+/// a number.
+const FRESH: &str = ".fresh-";
 
 /// How long taking over may take: it is a few system calls of another process.
 const TURN: Wait = Wait::For(Duration::from_secs(5));
@@ -35,12 +42,20 @@ const TURN_PAUSE: Duration = Duration::from_millis(1);
 const CLAIM_MAX: usize = 64 << 10;
 
 /// An object in a file system, named for as long as it is there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Object {
     /// The file system.
     pub(crate) device: u64,
     /// Its number there.
     pub(crate) inode: u64,
+}
+
+impl Object {
+    /// Reads the two numbers.
+    pub(crate) fn parse(text: &str) -> Option<Object> {
+        let (device, inode) = text.split_once(' ')?;
+        Some(Object { device: device.parse().ok()?, inode: inode.parse().ok()? })
+    }
 }
 
 /// What a claim says.
@@ -52,6 +67,8 @@ pub(crate) struct Record {
     pub(crate) address: String,
     /// What its owner made there.
     pub(crate) object: Option<Object>,
+    /// Where what the dead had left was moved to be taken away.
+    pub(crate) aside: Option<PathBuf>,
 }
 
 /// A name that is ours until this is dropped.
@@ -62,6 +79,8 @@ pub(crate) struct Claim {
     record: Record,
     /// What the owner before, proved dead, had made under this name.
     left: Option<Object>,
+    /// Where somebody who died over it had moved that.
+    left_aside: Option<PathBuf>,
     /// The process that claimed it: a forked child gives nothing back.
     pid: u32,
 }
@@ -73,7 +92,12 @@ impl Claim {
     /// `NameInUse` with the owner, where it lives.
     pub(crate) fn take(key: &str, address: &str) -> Result<Claim, Error> {
         let path = runtime::part(CLAIMS)?.join(file_name(key));
-        let record = Record { owner: Owner::myself(), address: address.to_owned(), object: None };
+        let record = Record {
+            owner: Owner::myself(),
+            address: address.to_owned(),
+            object: None,
+            aside: None,
+        };
         // Each turn of the loop is lost only to another who took or gave back the same name.
         for _ in 0..1000 {
             let file = open(&path)?;
@@ -88,12 +112,24 @@ impl Claim {
             if !is_at(&file, &path) {
                 continue;
             }
-            let left = read(&file).and_then(|before| before.object);
-            let claim = Claim { file, path, record, left, pid: std::process::id() };
-            claim.write()?;
-            return Ok(claim);
+            return Claim::follow(read(&file), file, path, record);
         }
         Err(Error::new(Kind::NameInUse { owner: None }, "others claim the name all the time"))
+    }
+
+    /// Writes a claim in the place of the one of a dead owner; what that one had made stays noted
+    /// until it is taken away.
+    fn follow(
+        before: Option<Record>,
+        file: File,
+        path: PathBuf,
+        record: Record,
+    ) -> Result<Claim, Error> {
+        let (left, aside) = before.map_or((None, None), |before| (before.object, before.aside));
+        let record = Record { object: left, aside: aside.clone(), ..record };
+        let claim = Claim { file, path, record, left, left_aside: aside, pid: std::process::id() };
+        claim.write()?;
+        Ok(claim)
     }
 
     /// What the dead owner before had made under this name, if anything.
@@ -102,13 +138,28 @@ impl Claim {
         self.left
     }
 
+    /// Where that had been moved by somebody who died over taking it away.
+    #[must_use]
+    pub(crate) fn left_aside(&self) -> Option<&Path> {
+        self.left_aside.as_deref()
+    }
+
     /// Notes what was made under the name.
     ///
     /// # Errors
     /// What the system said; nobody could prove later that it is ours.
     pub(crate) fn note(&mut self, object: Object) -> Result<(), Error> {
-        self.record.object = Some(object);
-        self.left = None;
+        (self.record.object, self.record.aside) = (Some(object), None);
+        (self.left, self.left_aside) = (None, None);
+        self.write()
+    }
+
+    /// Notes where an object is moved that is to be taken away, before that is done.
+    ///
+    /// # Errors
+    /// What the system said; nobody could find it later.
+    pub(crate) fn note_aside(&mut self, object: Object, aside: &Path) -> Result<(), Error> {
+        (self.record.object, self.record.aside) = (Some(object), Some(aside.to_owned()));
         self.write()
     }
 
@@ -119,13 +170,15 @@ impl Claim {
     }
 
     fn write(&self) -> Result<(), Error> {
-        let text = self.record.to_text();
-        let done = self.file.set_len(0).and_then(|()| self.file.write_all_at(text.as_bytes(), 0));
-        done.map_err(|error| {
-            let errno = Errno::from_io_error(&error).unwrap_or(Errno::IO);
-            system(errno, &self.path)
-        })
+        write(&self.file, &self.record, &self.path)
     }
+}
+
+/// The new text lies over the old one before that is cut: there is always a whole record.
+fn write(file: &File, record: &Record, path: &Path) -> Result<(), Error> {
+    let text = record.to_text();
+    let done = file.write_all_at(text.as_bytes(), 0).and_then(|()| file.set_len(text.len() as u64));
+    done.map_err(|error| system(Errno::from_io_error(&error).unwrap_or(Errno::IO), path))
 }
 
 impl Drop for Claim {
@@ -153,8 +206,10 @@ pub(crate) fn holder(key: &str) -> Result<Option<Owner>, Error> {
 /// The lock is held: takes over if its owner is gone all the same (a forked child has the lock).
 /// `None`: somebody else was faster; look again.
 fn take_over(path: &Path, held: File, record: &Record) -> Result<Option<Claim>, Error> {
-    if !is_gone(&held, path)? {
-        return Err(in_use(&held));
+    match is_gone(&held, path) {
+        Some(true) => {}
+        Some(false) => return Err(in_use(&held)),
+        None => return Ok(None),
     }
     let turn = TURN.retry(TURN_PAUSE, |_| flock(&held, FlockOperation::NonBlockingLockExclusive));
     match turn {
@@ -165,33 +220,35 @@ fn take_over(path: &Path, held: File, record: &Record) -> Result<Option<Claim>, 
     if !is_at(&held, path) {
         return Ok(None);
     }
-    let left = read(&held).and_then(|before| before.object);
-    let fresh_path = path.with_extension(format!("{:016x}", crate::sequence::draw()));
+    let fresh_path = path.with_file_name(format!("{FRESH}{:016x}", crate::sequence::draw()));
     let file = create(&fresh_path)?;
-    lock::try_lock(file.as_fd()).map_err(|errno| system(errno, &fresh_path))?;
-    let mut claim = Claim {
-        file,
-        path: fresh_path.clone(),
-        record: Record { object: left, ..record.clone() },
-        left,
-        pid: std::process::id(),
-    };
-    claim.write()?;
-    rustix::fs::rename(&fresh_path, path).map_err(|errno| system(errno, path))?;
+    match lock::try_lock(file.as_fd()) {
+        Ok(()) => {}
+        // gc took it for a dead one's; it takes it away.
+        Err(Errno::AGAIN | Errno::ACCESS) => return Ok(None),
+        Err(errno) => return Err(system(errno, &fresh_path)),
+    }
+    let mut claim = Claim::follow(read(&held), file, fresh_path.clone(), record.clone())?;
+    match rustix::fs::rename(&fresh_path, path) {
+        Ok(()) => {}
+        Err(Errno::NOENT) => return Ok(None),
+        Err(errno) => return Err(system(errno, path)),
+    }
     claim.path = path.to_owned();
     Ok(Some(claim))
 }
 
-/// Whether the one who wrote the claim is gone. One who is just writing it is there.
-fn is_gone(held: &File, path: &Path) -> Result<bool, Error> {
+/// Whether the one who wrote the claim is gone. One who is just writing it is there. `None`: the
+/// claim itself is gone.
+fn is_gone(held: &File, path: &Path) -> Option<bool> {
     for _ in 0..50 {
         match read(held) {
-            Some(record) => return Ok(record.owner.is_gone()),
-            None if !is_at(held, path) => return Ok(false),
+            Some(record) => return Some(record.owner.is_gone()),
+            None if !is_at(held, path) => return None,
             None => std::thread::sleep(TURN_PAUSE),
         }
     }
-    Ok(false)
+    Some(false)
 }
 
 fn in_use(held: &File) -> Error {
@@ -234,7 +291,7 @@ fn check_owner(file: &OwnedFd, path: &Path) -> Result<(), Error> {
 }
 
 /// Whether a path still leads to an open file.
-fn is_at(file: &File, path: &Path) -> bool {
+pub(crate) fn is_at(file: &File, path: &Path) -> bool {
     match (rustix::fs::fstat(file), rustix::fs::lstat(path)) {
         (Ok(open), Ok(there)) => (open.st_dev, open.st_ino) == (there.st_dev, there.st_ino),
         _ => false,
@@ -252,7 +309,7 @@ fn system(errno: Errno, path: &Path) -> Error {
 }
 
 /// The file of a claim: a number that tells keys apart, and what a person recognises.
-fn file_name(key: &str) -> String {
+pub(crate) fn file_name(key: &str) -> String {
     let mut name = String::new();
     for byte in key.bytes() {
         let plain = byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
@@ -276,49 +333,158 @@ impl Record {
         if let Some(object) = self.object {
             let _ = writeln!(text, "object {} {}", object.device, object.inode);
         }
+        if let Some(aside) = &self.aside {
+            let _ = writeln!(text, "aside {}", path_to_text(aside));
+        }
         // The last line says that it is whole.
         text.push_str("end\n");
         text
     }
 
     fn parse(text: &str) -> Option<Record> {
+        // What stands behind the end is left of a longer record.
+        let (text, _) = text.split_once("\nend\n")?;
         let mut lines = text.lines();
-        if lines.next() != Some("poste 1") || !text.ends_with("\nend\n") {
+        if lines.next() != Some("poste 1") {
             return None;
         }
-        let (mut owner, mut address, mut object) = (None, None, None);
+        let (mut owner, mut address, mut object, mut aside) = (None, None, None, None);
         for line in lines {
             match line.split_once(' ') {
                 Some(("owner", value)) => owner = Some(Owner::parse(value)?),
                 Some(("address", value)) => address = Some(value.to_owned()),
-                Some(("object", value)) => {
-                    let (device, inode) = value.split_once(' ')?;
-                    object =
-                        Some(Object { device: device.parse().ok()?, inode: inode.parse().ok()? });
-                }
+                Some(("object", value)) => object = Some(Object::parse(value)?),
+                Some(("aside", value)) => aside = Some(path_from_text(value)?),
                 _ => {}
             }
         }
-        Some(Record { owner: owner?, address: address?, object })
+        Some(Record { owner: owner?, address: address?, object, aside })
     }
 }
 
-/// What stands in the runtime directory: each claim with whether its owner is proved dead.
+/// A path on one line, whatever its bytes: as addresses spell it.
+pub(crate) fn path_to_text(path: &Path) -> String {
+    let address = Address::new("path", path.as_os_str().as_bytes());
+    address.map_or_else(|_| String::new(), |address| address.to_string())
+}
+
+/// Reads what [`path_to_text`] wrote.
+pub(crate) fn path_from_text(text: &str) -> Option<PathBuf> {
+    let address = Address::parse(text).ok()?;
+    Some(PathBuf::from(OsStr::from_bytes(address.rest())))
+}
+
+/// A claim as it stands in the runtime directory.
+#[derive(Debug)]
+pub(crate) struct Standing {
+    /// Its file.
+    pub(crate) path: PathBuf,
+    /// What it says; nothing where its writer died over it.
+    pub(crate) record: Option<Record>,
+    /// Why its owner is dead, in words; `None`: it may live.
+    pub(crate) proof: Option<String>,
+}
+
+/// Every claim in the runtime directory, files of half-made ones included.
 ///
 /// # Errors
-/// What the system said of the directory; single files that can't be read are passed over.
-pub(crate) fn all() -> Result<Vec<(PathBuf, Record, bool)>, Error> {
+/// What the system said of the directory; single files that can't be opened are passed over.
+pub(crate) fn all() -> Result<Vec<Standing>, Error> {
     let Some(directory) = runtime::existing_part(CLAIMS)? else { return Ok(Vec::new()) };
-    let mut claims = Vec::new();
     let entries = std::fs::read_dir(&directory)
         .map_err(|error| system(Errno::from_io_error(&error).unwrap_or(Errno::IO), &directory))?;
-    for entry in entries.flatten() {
-        let Ok(file) = open_with(&entry.path(), OFlags::empty()) else { continue };
-        let Some(record) = read(&file) else { continue };
-        let is_dead = lock::is_locked(file.as_fd()) == Ok(false) || record.owner.is_gone();
-        claims.push((entry.path(), record, is_dead));
-    }
+    let mut claims: Vec<_> = entries
+        .flatten()
+        .filter_map(|entry| {
+            let path = entry.path();
+            let file = open_with(&path, OFlags::empty()).ok()?;
+            let record = read(&file);
+            let is_free = lock::is_locked(file.as_fd()) == Ok(false);
+            let proof = proof(record.as_ref(), is_free);
+            Some(Standing { path, record, proof })
+        })
+        .collect();
+    claims.sort_by(|one, other| one.path.cmp(&other.path));
     Ok(claims)
+}
+
+/// Why the owner of a claim is dead, if that is proved.
+fn proof(record: Option<&Record>, is_free: bool) -> Option<String> {
+    match record.map(|record| (record.owner.pid, record.owner.is_gone())) {
+        Some((pid, true)) => Some(format!("its owner, process {pid}, is gone")),
+        Some((pid, false)) if is_free => {
+            Some(format!("its owner, process {pid}, has given its lock up"))
+        }
+        None if is_free => Some("nobody holds its lock".to_owned()),
+        _ => None,
+    }
+}
+
+/// The claim of a dead owner, held so that nobody takes it over while what was left is taken away.
+#[derive(Debug)]
+pub(crate) struct Seized {
+    file: File,
+    path: PathBuf,
+    record: Option<Record>,
+}
+
+impl Seized {
+    /// Seizes the claim in a file, if its owner is still dead; `None`: there is nothing to take.
+    ///
+    /// # Errors
+    /// What the system said.
+    pub(crate) fn new(path: &Path) -> Result<Option<Seized>, Error> {
+        let file = match open_with(path, OFlags::empty()) {
+            Ok(file) => file,
+            Err(error) if error.is(&Kind::NotFound) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        // Who takes a claim over waits for this lock, and looks again when it has it.
+        if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
+            return Ok(None);
+        }
+        // Where the other lock is free, nobody new gets that one either.
+        let is_free = lock::try_lock(file.as_fd()).is_ok();
+        let record = read(&file);
+        let is_dead = is_at(&file, path) && proof(record.as_ref(), is_free).is_some();
+        Ok(is_dead.then(|| Seized { file, path: path.to_owned(), record }))
+    }
+
+    /// Seizes the claim of a key, if there is one and its owner is dead.
+    pub(crate) fn of(key: &str) -> Result<Option<Seized>, Error> {
+        match runtime::existing_part(CLAIMS)? {
+            Some(directory) => Seized::new(&directory.join(file_name(key))),
+            None => Ok(None),
+        }
+    }
+
+    /// What it says.
+    #[must_use]
+    pub(crate) fn record(&self) -> Option<&Record> {
+        self.record.as_ref()
+    }
+
+    /// Notes where what was left is moved to be taken away.
+    ///
+    /// # Errors
+    /// What the system said.
+    pub(crate) fn note_aside(&mut self, aside: &Path) -> Result<(), Error> {
+        match &mut self.record {
+            Some(record) => {
+                record.aside = Some(aside.to_owned());
+                write(&self.file, record, &self.path)
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Takes the claim itself away.
+    ///
+    /// # Errors
+    /// What the system said.
+    pub(crate) fn take_away(self) -> Result<(), Error> {
+        rustix::fs::unlink(&self.path).map_err(|errno| system(errno, &self.path))
+    }
 }
 
 #[cfg(test)]
@@ -331,12 +497,16 @@ mod tests {
             owner: Owner::myself(),
             address: "unix:/a b".to_owned(),
             object: Some(Object { device: 1, inode: 2 }),
+            aside: Some(PathBuf::from("/a\nb")),
         };
         let text = record.to_text();
         assert_eq!(Record::parse(&text), Some(record));
         for end in 0..text.len() {
             assert_eq!(Record::parse(&text[..end]), None, "{end}");
         }
+        // What a longer one left behind the end means nothing.
+        let longer = format!("{text}owner nobody\nend\n");
+        assert_eq!(Record::parse(&longer), Record::parse(&text));
     }
 
     #[test]

@@ -26,9 +26,19 @@ impl Owner {
     #[must_use]
     pub(crate) fn myself() -> Owner {
         let pid = std::process::id();
+        Owner::started(pid, start_of(pid).unwrap_or(0))
+    }
+
+    /// A process of our namespace; nothing when there is none any more.
+    #[must_use]
+    pub(crate) fn of(pid: u32) -> Option<Owner> {
+        Some(Owner::started(pid, start_of(pid)?))
+    }
+
+    fn started(pid: u32, start: u64) -> Owner {
         Owner {
             pid,
-            start: start_of(pid).unwrap_or(0),
+            start,
             boot: boot(),
             namespace: fs::metadata("/proc/self/ns/pid").map_or(0, |namespace| namespace.ino()),
         }

@@ -136,7 +136,7 @@ fn loans_are_written_in_place_and_nothing_is_sent_by_dropping_one() {
     let mut receiver = Receiver::create(&name).unwrap();
     let mut sender = Sender::open(&name).unwrap();
     for round in 0..100_usize {
-        drop(sender.loan(1000).unwrap());
+        let _ = sender.loan(1000).unwrap();
         let mut loan = sender.loan(100_000).unwrap();
         assert_eq!(loan.len(), 100_000);
         loan.fill(round as u8);

@@ -146,7 +146,7 @@ pub(crate) fn receiver(arguments: &[&str]) {
         if let Some((who, life, number)) = note(&oracle, &message, redelivered, message.priority())
         {
             let last = last.entry((who, life, message.priority())).or_insert(0);
-            if !redelivered && number + 1 <= *last {
+            if !redelivered && number < *last {
                 fault(&oracle, "out of order");
             }
             if !redelivered {

@@ -20,7 +20,7 @@ fn main() -> ExitCode {
             ("send_lines", [address, file, manner]) => log_lines::send(address, file, manner),
             ("write", [address, job]) => many_writers::write(address, job),
             ("crowd", [address, count]) => connections::crowd(address, count),
-            ("cramped", [address]) => connections::receive_cramped(address),
+            ("cramped", [address, manner]) => connections::receive_cramped(address, manner),
             _ => panic!("no such role: {role} {words:?}"),
         }
         return ExitCode::SUCCESS;

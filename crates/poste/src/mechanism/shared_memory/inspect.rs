@@ -1,12 +1,16 @@
-//! A look at a mailbox from outside: nothing is taken, nobody is disturbed.
+//! A look at mailboxes from outside: nothing is taken, nobody is disturbed.
+
+use poste_sys::atomic::Ordering;
 
 use super::lane_file;
-use super::mailbox::{Mailbox, Proof};
+use super::mailbox::{self, Mailbox, Proof};
 use crate::address::Address;
 use crate::error::Error;
+use crate::name::runtime;
+use crate::object::{Detail, Holder, Listing, Object, State};
 use crate::options::Options;
 use crate::ring::layout::Part;
-use poste_sys::atomic::Ordering;
+use crate::survey::{Survey, age_of_file, holder};
 
 /// What a mailbox is and holds, at one moment. The figures are read one after the other while others
 /// work.
@@ -86,4 +90,66 @@ pub fn inspect(address: &Address) -> Result<Inspection, Error> {
         });
     }
     Ok(inspection)
+}
+
+/// The mailboxes of this user.
+pub(super) fn list(survey: &Survey) -> Listing {
+    let mut listing = Listing::none();
+    let folder = match runtime::existing_part(mailbox::PART) {
+        Ok(Some(folder)) => folder,
+        Ok(None) => return listing,
+        Err(error) => {
+            listing.miss(error.to_string());
+            return listing;
+        }
+    };
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let Some(name) = name.to_str().filter(|name| !name.starts_with('.')) else { continue };
+        let Ok(address) = Address::new("shm", name) else { continue };
+        let mut object = Object::new("shm", address);
+        let mode = rustix::fs::stat(entry.path().join(mailbox::HEADER)).ok();
+        object.mode = mode.map(|stat| stat.st_mode & 0o777);
+        object.age = age_of_file(&entry.path().join(mailbox::HEADER));
+        survey.owned(&mut object, rustix::process::geteuid().as_raw());
+        match inspect(&object.address) {
+            Ok(inspection) => inspection.describe(&mut object),
+            Err(error) => listing.miss(error.to_string()),
+        }
+        listing.objects.push(object);
+    }
+    listing
+}
+
+impl Inspection {
+    /// Fills in what an object shows.
+    fn describe(&self, object: &mut Object) {
+        let sum = |of: fn(&Lane) -> u64| self.lanes.iter().map(of).sum::<u64>();
+        let senders = self.lanes.iter().filter_map(|lane| lane.sender.as_ref());
+        let all = senders.map(|one| (one, "send"));
+        let all: Vec<_> = all.chain(self.receivers.iter().map(|one| (one, "receive"))).collect();
+        let living = all.iter().filter(|(one, _)| !one.dead);
+        let mut holders: Vec<_> = living.map(|(one, end)| one.holder(end)).collect();
+        holders.sort();
+        object.depth = Some(sum(|lane| lane.ready));
+        object.capacity = self.capacity;
+        object.message_size = u64::try_from(self.message_size).ok();
+        object.alive = Some(!holders.is_empty());
+        object.state = Some(if holders.is_empty() { State::Unused } else { State::Alive });
+        let dead = (all.len() - holders.len()) as u64;
+        object.holders = Some(holders);
+        let mut say = |name, value| object.details.push((name, Detail::Number(value)));
+        say("lanes", self.lanes.len() as u64);
+        say("memory", sum(|lane| lane.bytes as u64));
+        say("taken", sum(|lane| lane.taken));
+        say("redelivered", sum(|lane| lane.redelivered));
+        say("set_aside", self.aside as u64);
+        say("dead", dead);
+    }
+}
+
+impl Participant {
+    fn holder(&self, end: &'static str) -> Holder {
+        holder(self.pid, end)
+    }
 }

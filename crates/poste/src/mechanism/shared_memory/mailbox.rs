@@ -31,7 +31,10 @@ use crate::ring::layout::{
 use crate::ring::wake::{self, Set};
 
 /// The header's file in a mailbox's folder.
-const HEADER: &str = "header";
+pub(super) const HEADER: &str = "header";
+
+/// The part of the runtime directory that mailboxes lie in.
+pub(super) const PART: &str = "shm";
 
 /// Where the bytes that are doors begin.
 const DOORS: u32 = 4096;
@@ -67,7 +70,12 @@ pub(crate) enum Proof {
 
 /// Where a mailbox's folder is.
 fn path(address: &Address) -> Result<PathBuf, Error> {
-    Ok(runtime::part("shm")?.join(name(address)?))
+    Ok(runtime::part(PART)?.join(name(address)?))
+}
+
+/// The address as it is listed.
+pub(crate) fn place(address: &Address) -> Result<Address, Error> {
+    name(address).map(|_| address.bare())
 }
 
 fn name(address: &Address) -> Result<&str, Error> {

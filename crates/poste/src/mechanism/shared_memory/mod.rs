@@ -45,6 +45,9 @@ pub static MECHANISM: Mechanism = Mechanism {
     open_sender: sending::open,
     open_receiver: receiving::open,
     remove: mailbox::remove,
+    list: inspect::list,
+    place: mailbox::place,
+    limits: &["RLIMIT_NOFILE"],
 };
 
 /// What an end of a mailbox can do.

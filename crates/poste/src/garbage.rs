@@ -1,0 +1,200 @@
+//! What the dead have left: found with its proof, and taken away under its own lock.
+//!
+//! Garbage is what poste made and a dead owner can't take away any more: sockets, locks, half-made
+//! objects, records of what is gone, and permits of semaphores that are lost. Queues and FIFOs are
+//! none, whoever has died: they stay with their messages. What other programs left is none either: nothing proves that it is.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::FileType;
+
+use crate::address::Address;
+use crate::error::{Error, Kind};
+use crate::mechanism::{ALL, path};
+use crate::name::claim::{self, Object, Record, Seized};
+use crate::name::registry::{self, Entry};
+use crate::name::unix_diag;
+use crate::objects;
+use crate::permit::{self, LostPermit};
+use crate::survey::Survey;
+
+/// Something that a dead process of poste left.
+#[derive(Debug)]
+pub struct Garbage {
+    /// What it is: an address, `semaphore:` and a name, or the path of a lock that says no more.
+    pub address: String,
+    /// Why nobody needs it any more, in words.
+    pub proof: String,
+    left: Left,
+}
+
+#[derive(Debug)]
+enum Left {
+    /// A claim, and the socket that its owner made.
+    Claim(PathBuf),
+    /// The record of an object that was being made, and as much of it as there is.
+    Draft(Entry),
+    /// The record of an object that is gone.
+    Record(Entry),
+    /// A permit of a semaphore, which its taker can't give back any more.
+    Permit(LostPermit),
+}
+
+/// What this user's dead have left behind. Nothing is taken away yet.
+///
+/// ```
+/// # fn main() -> Result<(), poste::Error> {
+/// for garbage in poste::garbage()? {
+///     println!("{}: {}", garbage.address, garbage.proof);
+/// }
+/// # Ok(()) }
+/// ```
+///
+/// # Errors
+/// `Permission` where the runtime directory can't be trusted; what the system said.
+pub fn garbage() -> Result<Vec<Garbage>, Error> {
+    objects::check_proc()?;
+    let mut garbage: Vec<_> = claim::all()?.into_iter().filter_map(of_claim).collect();
+    garbage.extend(registry::all().into_iter().filter_map(of_draft));
+    let gone = objects::look(&Survey::new(None), ALL).gone;
+    garbage.extend(gone.into_iter().filter_map(of_record));
+    garbage.extend(permit::lost_permits()?.into_iter().map(of_permit));
+    Ok(garbage)
+}
+
+impl Garbage {
+    /// Takes it away, or gives it back if it is a permit, if it still is what it was; what came to
+    /// life meanwhile stays.
+    ///
+    /// # Errors
+    /// What the system said.
+    pub fn take_away(self) -> Result<(), Error> {
+        let done = match &self.left {
+            Left::Claim(file) => take_claim(file),
+            Left::Draft(entry) => take_draft(entry),
+            // Somebody may have put a new record in its place: that one stays.
+            Left::Record(entry) => path::take_away(&entry.path, entry.file, |_| Ok(())),
+            Left::Permit(permit) => match permit.give_back() {
+                // Somebody else was faster.
+                Err(error) if error.is(&Kind::NotFound) => Ok(()),
+                done => done,
+            },
+        };
+        done.map_err(|error| error.on("take away", &self.address))
+    }
+}
+
+fn of_claim(claim: claim::Standing) -> Option<Garbage> {
+    let mut proof = claim.proof?;
+    let address = match &claim.record {
+        Some(record) if is_open(record) => return None,
+        Some(record) => {
+            proof += match stands(record) {
+                Some(_) => ", and nobody has the socket open",
+                None => "; only its lock is left",
+            };
+            record.address.clone()
+        }
+        None => claim.path.display().to_string(),
+    };
+    Some(Garbage { address, proof, left: Left::Claim(claim.path) })
+}
+
+/// Where a claim's address is in the file system.
+fn place_of(record: &Record) -> Option<PathBuf> {
+    let address = Address::parse(&record.address).ok()?;
+    Some(PathBuf::from(OsStr::from_bytes(address.rest())))
+}
+
+/// The socket that the owner of a claim made, where it still stands.
+fn stands(record: &Record) -> Option<(PathBuf, Object)> {
+    let (place, object) = (place_of(record)?, record.object?);
+    let stat = rustix::fs::lstat(&place).ok()?;
+    let is_it =
+        path::object(&stat) == object && FileType::from_raw_mode(stat.st_mode) == FileType::Socket;
+    is_it.then_some((place, object))
+}
+
+/// Whether somebody still has the socket: a child that its dead owner forked may serve it.
+fn is_open(record: &Record) -> bool {
+    let Some((place, object)) = stands(record) else { return false };
+    let name = place.file_name();
+    // Where the kernel can't be asked, the dead owner is proof enough: it made the socket itself.
+    unix_diag::sockets().unwrap_or_default().iter().any(|socket| {
+        let bound = Path::new(OsStr::from_bytes(&socket.name));
+        socket.inode == Some(object.inode) && bound.file_name() == name
+    })
+}
+
+/// Takes a claim away with what its owner made; nobody gets the name meanwhile.
+fn take_claim(file: &Path) -> Result<(), Error> {
+    let Some(mut seized) = Seized::new(file)? else { return Ok(()) };
+    if let Some(record) = seized.record().cloned() {
+        if is_open(&record) {
+            return Ok(());
+        }
+        if let (Some(aside), Some(place), Some(object)) =
+            (&record.aside, place_of(&record), record.object)
+        {
+            path::finish_aside(aside, &place, object)?;
+        }
+        if let Some((place, object)) = stands(&record) {
+            path::take_away(&place, object, |aside| seized.note_aside(aside))?;
+        }
+    }
+    seized.take_away()
+}
+
+fn of_draft(entry: Entry) -> Option<Garbage> {
+    let owner = entry.maker.as_ref().filter(|owner| owner.is_gone())?;
+    let mut proof = format!("process {}, which was making it, is gone", owner.pid);
+    let address = match &entry.record {
+        // It was made after all, but for its record.
+        Some(record) if has_its_name(record) => return None,
+        Some(record) => record.address.to_string(),
+        None => entry.path.display().to_string(),
+    };
+    if half_of(&entry).is_none() {
+        proof += "; only its record is left";
+    }
+    Some(Garbage { address, proof, left: Left::Draft(entry) })
+}
+
+fn has_its_name(record: &registry::Record) -> bool {
+    let place = Path::new(OsStr::from_bytes(record.address.rest()));
+    let there = rustix::fs::lstat(place).ok().map(|stat| path::object(&stat));
+    there.is_some() && there == record.object
+}
+
+/// The half-made object of a draft, where there is one: under a name that only its maker knew.
+fn half_of(entry: &Entry) -> Option<(PathBuf, Object)> {
+    let record = entry.record.as_ref()?;
+    let half = record.half.clone().filter(|half| path::is_hidden(half))?;
+    let there = path::object(&rustix::fs::lstat(&half).ok()?);
+    (record.object.is_none() || record.object == Some(there)).then_some((half, there))
+}
+
+fn take_draft(entry: &Entry) -> Result<(), Error> {
+    if let Some((half, _)) = half_of(entry) {
+        rustix::fs::unlink(half).map_err(|errno| Error::system(errno, ""))?;
+    }
+    path::take_away(&entry.path, entry.file, |_| Ok(()))
+}
+
+fn of_permit(permit: LostPermit) -> Garbage {
+    // Semaphores have no addresses; this says what it is.
+    let address = format!("semaphore:{}", permit.semaphore());
+    Garbage { address, proof: permit.proof(), left: Left::Permit(permit) }
+}
+
+fn of_record(entry: Entry) -> Option<Garbage> {
+    if entry.maker.is_some() {
+        // A draft is garbage only when its maker is dead.
+        return None;
+    }
+    let address = entry.record.as_ref()?.address.to_string();
+    let proof = "no such object is there any more; only its record is left".to_owned();
+    Some(Garbage { address, proof, left: Left::Record(entry) })
+}

@@ -1,0 +1,113 @@
+//! What a sender refuses before anything is sent, and what it adds to the errors of its end.
+
+use rustix::io::Errno;
+
+use super::Sender;
+use crate::capabilities::Priorities;
+use crate::error::{Error, Kind};
+use crate::limits::DESCRIPTORS_MAX;
+use crate::outgoing::Outgoing;
+
+impl Sender {
+    /// Refuses what this channel cannot carry, before anything is sent.
+    #[inline]
+    pub(super) fn check(&self, message: &Outgoing<'_>) -> Result<(), Error> {
+        let size = message.body.len();
+        let limit = self.message_size();
+        if size > limit {
+            let kind = Kind::TooLarge { size: size as u64, limit: limit as u64 };
+            return Err(Error::new(kind, "").with_hint(self.way_out(size)));
+        }
+        if message.priority > self.traits.priority_max {
+            let max = self.traits.priority_max;
+            let kind = Kind::Limit {
+                name: "priority",
+                value: u64::from(max),
+                raise_with: format!("use a priority from 0 to {max}"),
+            };
+            return Err(Error::new(
+                kind,
+                format!("priority {} is above the highest, {max}", message.priority),
+            ));
+        }
+        let capabilities = &self.mechanism.capabilities;
+        if self.options.is_raw() {
+            if message.priority > 0 && matches!(capabilities.priorities, Priorities::Window(_)) {
+                return Err(refuse("raw bytes carry no priority here"));
+            }
+            if size == 0 && capabilities.raw_boundaries && !capabilities.raw_empty {
+                return Err(refuse("an empty raw message reads as the end of the connection here"));
+            }
+        }
+        if message.message_type.is_some() && !self.options.is_raw() {
+            return Err(refuse("only raw System V messages have a type"));
+        }
+        let count = message.descriptors.len();
+        if count > 0 && !capabilities.descriptors {
+            return Err(refuse("descriptors don't travel over this mechanism")
+                .with_hint("use unix:, seqpacket:, dgram: or a socket pair"));
+        }
+        if count > DESCRIPTORS_MAX {
+            let kind = Kind::Limit {
+                name: "SCM_MAX_FD",
+                value: DESCRIPTORS_MAX as u64,
+                raise_with: "send them with several messages".to_owned(),
+            };
+            let detail = format!("{count} descriptors are more than go with one message");
+            return Err(Error::new(kind, detail));
+        }
+        Ok(())
+    }
+
+    /// What to do about a message that is too large.
+    pub(super) fn way_out(&self, size: usize) -> String {
+        if self.traits.pieces && !self.options.is_raw() {
+            format!(
+                "send it in several messages (--lines), raw (--raw), or allow it at both ends \
+                 (--message-size {size})"
+            )
+        } else if self.mechanism.settings.contains(&"message-size") {
+            let need = size + if self.options.is_raw() { 0 } else { self.head_size(false, false) };
+            format!("make the channel anew with a message size of {need}, or send less at once")
+        } else {
+            "send less at once, or use a mechanism that cuts messages up, such as unix:".to_owned()
+        }
+    }
+
+    /// Adds what only the sender knows to an error of the end.
+    #[cold]
+    pub(super) fn explain(&self, error: Error, message: &Outgoing<'_>) -> Error {
+        let error = if error.errno() == Some(rustix::io::Errno::MSGSIZE.raw_os_error()) {
+            let limit = self.traits.piece_size as u64;
+            let size = message.body.len() as u64;
+            error
+                .as_kind(Kind::TooLarge { size, limit: limit.min(size.saturating_sub(1)) })
+                .with_hint(self.way_out(message.body.len()))
+        } else if message.descriptors.is_empty() {
+            error
+        } else {
+            explain_descriptors(error)
+        };
+        error.on("send to", &self.address)
+    }
+}
+
+/// What the kernel's refusals mean where descriptors were to go along.
+fn explain_descriptors(error: Error) -> Error {
+    let errno = error.errno().map(Errno::from_raw_os_error);
+    match errno {
+        Some(Errno::PERM) => error
+            .as_kind(Kind::Refused)
+            .with_hint("the receiver takes no descriptors: it was opened for bodies only"),
+        Some(Errno::TOOMANYREFS) => error.as_kind(Kind::Limit {
+            name: "RLIMIT_NOFILE",
+            value: crate::error::open_files(),
+            raise_with: "let the receiver take some first, or: ulimit -n 65536".to_owned(),
+        }),
+        _ => error,
+    }
+}
+
+pub(super) fn refuse(detail: &'static str) -> Error {
+    Error::new(Kind::NotSupported, detail)
+}
