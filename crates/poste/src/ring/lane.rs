@@ -474,3 +474,83 @@ fn ready(number: u64, kind: Kind) -> u64 {
     let number = number as u32;
     Word { number, state: State::Ready, deliveries: 0, receiver: 0, priority, raw }.write()
 }
+
+#[cfg(all(test, not(poste_loom)))]
+mod tests {
+    use super::*;
+    use crate::ring::claim::Reader;
+    use poste_sys::mapping::{Access, reserve};
+    use std::collections::VecDeque;
+    use std::os::fd::AsFd;
+
+    fn file(size: usize) -> std::os::fd::OwnedFd {
+        let file = rustix::fs::memfd_create("lane", rustix::fs::MemfdFlags::CLOEXEC).unwrap();
+        reserve(file.as_fd(), size).unwrap();
+        file
+    }
+
+    /// What is sent comes out as it was, whatever the sizes, however late it is ended and whoever
+    /// goes on; and the invariant holds after each step.
+    #[test]
+    fn a_lane_keeps_its_messages_whatever_the_order_of_their_ends() {
+        const SLOTS: u64 = 32;
+        let control = Lane::control_size(SLOTS);
+        let words = Mapping::new(file(control), 0, control, Access::Write).unwrap();
+        Lane::format(&words, SLOTS, [1, 2]);
+        let lane = Arc::new(Lane::over(words, SLOTS).unwrap());
+        let bodies = file(16 << 10);
+        let map = |access| {
+            let copy = rustix::io::fcntl_dupfd_cloexec(&bodies, 0).unwrap();
+            Mapping::new(copy, 0, 64 << 10, access).unwrap()
+        };
+        let resume = || Producer::resume(Arc::clone(&lane), map(Access::Write), 20).unwrap();
+        let (mut producer, mut reader) = (resume(), Reader::new(Arc::clone(&lane)));
+        let reading = map(Access::Read);
+        let (mut waiting, mut taken) = (VecDeque::new(), Vec::new());
+        let mut dice = 0x2545_f491_4f6c_dd1d_u64;
+        let mut roll = |sides: u64| {
+            dice ^= dice << 13;
+            dice ^= dice >> 7;
+            dice ^= dice << 17;
+            dice % sides
+        };
+        for sequence in 0..20_000_u64 {
+            match roll(8) {
+                0..=3 => {
+                    let size = roll(3000) as usize;
+                    if let Ok(offset) = producer.room_for(size) {
+                        producer.body(offset, size).unwrap().fill(sequence as u8);
+                        let kind = Kind { priority: 0, raw: false };
+                        producer.write(Place { offset, size }, kind, sequence, 0);
+                        producer.publish();
+                        waiting.push_back((sequence, size));
+                    }
+                }
+                4 | 5 => {
+                    let found = reader.urgent() == 0 && !waiting.is_empty();
+                    if let (true, Some((number, word))) = (found, reader.find(0).unwrap()) {
+                        assert!(lane.take(number, word, 7));
+                        assert_eq!(
+                            Some(lane.origin(number).0),
+                            waiting.pop_front().map(|one| one.0)
+                        );
+                        taken.push(number);
+                    }
+                }
+                6 if !taken.is_empty() => {
+                    let number = taken.swap_remove(roll(taken.len() as u64) as usize);
+                    let (place, (sequence, _)) = (lane.place(number), lane.origin(number));
+                    let body = reading.slice(place.offset, place.size).unwrap();
+                    assert!(body.iter().all(|byte| *byte == sequence as u8));
+                    assert!(lane.finish(number, 7).is_some());
+                }
+                // The sender is gone, and another goes on.
+                _ if roll(20) == 0 => producer = resume(),
+                _ => {}
+            }
+            assert!(waiting.len() + taken.len() <= 20, "no more than its capacity");
+            assert_eq!(lane.depth(), (waiting.len() as u64, taken.len() as u64));
+            lane.check(16 << 10).unwrap();
+        }
+    }
+}
