@@ -1,6 +1,7 @@
 //! Descriptors travel with their message as `OwnedFd`s: each leads where it led, with the right
 //! message, whatever its priority and size. None is lost in silence, none leaks.
 
+use std::fs::File;
 use std::io::Read;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -12,6 +13,7 @@ use poste::envelope::{HEADER_MAX, Header, Speaker};
 use poste::{Kind, Options, Outgoing, Receiver, Sender};
 use rustix::io::IoSlice;
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
+use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::PATIENCE;
@@ -47,12 +49,13 @@ pub(crate) static UNASKED: Clause = Clause {
 };
 
 /// Pipes: what is written into the first ends comes out of the second.
-fn pipes(count: usize) -> (Vec<std::io::PipeWriter>, Vec<std::io::PipeReader>) {
-    (0..count).map(|_| std::io::pipe().map(|(reader, writer)| (writer, reader)).unwrap()).unzip()
+fn pipes(count: usize) -> (Vec<File>, Vec<File>) {
+    let pipe = |_| pipe_with(PipeFlags::CLOEXEC).unwrap();
+    (0..count).map(pipe).map(|(reader, writer)| (writer.into(), reader.into())).unzip()
 }
 
 /// Each of the descriptors that arrived leads to the pipe of its place.
-fn lead_to(arrived: Vec<OwnedFd>, readers: Vec<std::io::PipeReader>) {
+fn lead_to(arrived: Vec<OwnedFd>, readers: Vec<File>) {
     assert_eq!(arrived.len(), readers.len(), "so many came");
     for (index, (descriptor, mut reader)) in arrived.into_iter().zip(readers).enumerate() {
         let flags = rustix::io::fcntl_getfd(&descriptor).unwrap();
@@ -84,7 +87,7 @@ fn travel(cell: &Cell) {
         assert!(message.take_descriptors().is_empty(), "they are taken once");
         lead_to(arrived, readers);
     }
-    let null = std::fs::File::open("/dev/null").unwrap();
+    let null = File::open("/dev/null").unwrap();
     let error = sender.send(Outgoing::from("x").descriptors(&[null.as_fd(); 254])).unwrap_err();
     assert!(matches!(error.kind(), Kind::Limit { value: 253, .. }), "{error:?}");
     assert!(!error.hint().is_empty());
@@ -178,7 +181,7 @@ pub(crate) fn starved(name: &str) -> ExitCode {
     let (mut sender, mut receiver) = channel.open();
     sender.send("first").unwrap();
     assert_eq!(receiver.recv_timeout(PATIENCE).unwrap().text().unwrap(), "first");
-    let null = std::fs::File::open("/dev/null").unwrap();
+    let null = File::open("/dev/null").unwrap();
     let twenty = [null.as_fd(); 20];
     let limit = getrlimit(Resource::Nofile);
     let open = descriptors().len();
@@ -206,7 +209,7 @@ pub(crate) fn starved(name: &str) -> ExitCode {
 /// stays in the kernel.
 fn many_wait_in_the_kernel(sender: &mut Sender, receiver: &mut Receiver, highest: u64) {
     let limit = getrlimit(Resource::Nofile);
-    let null = std::fs::File::open("/dev/null").unwrap();
+    let null = File::open("/dev/null").unwrap();
     let full = [null.as_fd(); 253];
     for _ in 0..6 {
         sender.send(Outgoing::from("full").descriptors(&full)).unwrap();
@@ -234,7 +237,7 @@ fn hostile(fixture: &'static Fixture, body_only: bool) {
     let (mut good, mut receiver) = channel.open_with(options).unwrap();
     good.send("first").unwrap();
     assert_eq!(receiver.recv_timeout(PATIENCE).unwrap().text().unwrap(), "first");
-    let null = std::fs::File::open("/dev/null").unwrap();
+    let null = File::open("/dev/null").unwrap();
     let set = [null.as_fd(); 253];
     let open = descriptors().len();
     let (plain, announcing) = (frame(0, b"valid"), frame(3, b"announced"));
