@@ -557,20 +557,18 @@ Examples:
 
 const CALL_EXAMPLES: &str = "\
 Examples:
-  poste reply -n 1 --echo unix:./q & poste call --timeout 5s unix:./q hello
-  poste reply -n 1 unix:./up -- tr a-z A-Z & poste call --timeout 5s unix:./up hi";
+  poste call --timeout 5s unix:./q hello & poste reply -n 1 --echo unix:./q; wait
+  poste call --timeout 5s unix:./up hi & poste reply -n 1 unix:./up -- tr a-z A-Z; wait";
 
 const REPLY_EXAMPLES: &str = "\
 Examples:
-  poste reply -n 1 --body pong unix:./ping & poste call --timeout 5s unix:./ping '?'
-  poste reply -n 1 unix:./bc -- wc -c & poste call --timeout 5s unix:./bc hello";
+  poste reply -n 1 --body pong unix:./p & poste call --timeout 5s unix:./p ping; wait
+  poste reply -n 1 unix:./wc -- wc -c & poste call --timeout 5s unix:./wc hello; wait";
 
 const RELAY_EXAMPLES: &str = "\
 Examples:
-  poste send --create mq:/in hi; poste relay -n 1 --create mq:/in sysv:0x6d \\
-    && poste recv --remove sysv:0x6d && poste remove mq:/in
-  poste recv unix:./b & poste relay -n 1 --timeout 5s unix:./a unix:./b \\
-    & poste send --timeout 5s unix:./a hello; wait";
+  poste relay -n 1 --raw-from --lines --create fd:0 mq:/a </etc/passwd; poste recv --remove mq:/a
+  poste relay --timeout 10ms --create fifo:./in mq:/out || poste remove fifo:./in mq:/out";
 
 const CREATE_EXAMPLES: &str = "\
 Examples:

@@ -20,26 +20,32 @@ use crate::sources::Origin;
 #[derive(Debug)]
 pub(crate) struct Output {
     out: BufWriter<Stdout>,
+    /// Something was written that isn't out yet: `Stdout` keeps the beginning of a line, and the
+    /// buffer before it is empty then.
+    is_pending: bool,
 }
 
 impl Output {
     /// Opens it.
     pub(crate) fn open() -> Output {
-        Output { out: BufWriter::with_capacity(64 << 10, io::stdout()) }
+        let out = BufWriter::with_capacity(64 << 10, io::stdout());
+        Output { out, is_pending: false }
     }
 
     /// Writes bytes.
     pub(crate) fn write(&mut self, bytes: &[u8]) -> Result<(), Stop> {
+        self.is_pending = true;
         self.out.write_all(bytes).map_err(|error| lost(&error))
     }
 
     /// Whether something was written that isn't out yet.
     pub(crate) fn is_pending(&self) -> bool {
-        !self.out.buffer().is_empty()
+        self.is_pending
     }
 
     /// Brings out what was written.
     pub(crate) fn flush(&mut self) -> Result<(), Stop> {
+        self.is_pending = false;
         self.out.flush().map_err(|error| lost(&error))
     }
 }

@@ -69,6 +69,14 @@ pub(crate) fn calling(args: &Call) -> Result<Target, Failure> {
     check_lines(args.printing.lines, is_raw(channel))?;
     let (address, mechanism) = place(&args.address)?;
     check_way_back(mechanism)?;
+    let can = &mechanism.capabilities;
+    if args.half_close && can.named && !can.connections {
+        return Err(Failure::new(
+            Code::Usage,
+            format!("{}: has no connection to close one half of", mechanism.scheme),
+            "leave --half-close out",
+        ));
+    }
     let mark = mark(&args.printing, channel);
     let mut options = framed(opening(channel), mechanism, is_raw(channel), mark);
     if args.half_close {

@@ -54,6 +54,9 @@ fn the_port_taken_is_told() {
 const VERBS: &[&str] = &[
     "send",
     "recv",
+    "call",
+    "reply",
+    "relay",
     "create",
     "remove",
     "list",

@@ -39,12 +39,30 @@ fn what_makes_no_sense_is_2() {
         ("create fifo:./f --mode 999", "octal"),
         ("send jobs x", "not built yet"),
         ("send fifo:x y --ack", "not built yet"),
-        ("recv fifo:x -- cat", "not built yet"),
+        ("recv fifo:x --json -- cat", "--json"),
+        ("call unix:x body --file f", "--file"),
+        ("call unix:x body --timeout 5", "the unit is missing"),
+        ("call unix:x body --lines", "--raw"),
+        ("call udp:127.0.0.1:9 body --half-close", "half"),
+        ("call sysv:1 x", "not built yet"),
+        ("reply mq:x --echo", "not built yet"),
+        ("reply unix:x", "--echo"),
+        ("reply unix:x --echo --body y", "--body"),
+        ("reply unix:x --echo -- cat", "COMMAND"),
+        ("reply unix:x --echo -n 0", "count from 1"),
+        ("relay fifo:x", "<TO>"),
+        ("relay fifo:x fifo:y --raw --raw-to", "--raw"),
+        ("relay fifo:x fifo:y --lines", "--raw"),
+        ("relay mq:/x mq:/x", "itself"),
+        ("relay unix:x bogus:y", "bogus"),
+        ("relay --both unix:x fifo:y", "connections"),
+        ("relay --both udp:127.0.0.1:0 tcp:127.0.0.1:9", "connections"),
+        ("relay --both unix:x seqpacket:y", "packets"),
+        ("relay --both --raw-to unix:x unix:y", "envelope"),
         ("recv task:x", "not built yet"),
         ("send signal:1 1", "not built yet"),
         ("recv nats://h/x", "not built yet"),
         ("call fifo:x y", "not built yet"),
-        ("relay fifo:x fifo:y", "not built yet"),
     ] {
         scratch.run(&line.split_whitespace().collect::<Vec<_>>()).fails(2, words);
     }
@@ -53,7 +71,13 @@ fn what_makes_no_sense_is_2() {
 #[test]
 fn what_is_not_there_is_1_and_names_create() {
     let scratch = Scratch::new();
-    for line in ["send fifo:./x y", "recv fifo:./x", "remove fifo:./x", "recv mq:/poste-no-such"] {
+    for line in [
+        "send fifo:./x y",
+        "recv fifo:./x",
+        "remove fifo:./x",
+        "recv mq:/poste-no-such",
+        "relay unix:./y mq:/poste-no-such",
+    ] {
         scratch.run(&line.split_whitespace().collect::<Vec<_>>()).fails(1, "create");
     }
     scratch.run(&["send", "fifo:./x", "--file", "nowhere"]).fails(1, "nowhere");
@@ -81,6 +105,12 @@ fn nobody_is_69() {
         scratch.run(&["send", address, "y"]).fails(69, address);
         scratch.run(&["send", "--timeout", "50ms", address, "y"]).fails(69, address);
     }
+    scratch.run(&["call", "unix:./x", "y"]).fails(69, "poste reply");
+    scratch.run(&["call", "--timeout", "5s", "udp:127.0.0.1:1", "y"]).fails(69, "udp:");
+    scratch.run(&["relay", "unix:./a", "unix:./x"]).fails(69, "unix:./x");
+    scratch.run(&["relay", "--both", "unix:./a", "unix:./x"]).fails(69, "unix:./x");
+    scratch.run(&["relay", "--connect", "unix:./x", "udp:127.0.0.1:9"]).fails(69, "unix:./x");
+    assert!(!scratch.path("a").exists());
     scratch.run(&["create", "fifo:./f"]).prints("");
     scratch.run(&["send", "--timeout", "50ms", "fifo:./f", "y"]).fails(69, "fifo:./f");
 }

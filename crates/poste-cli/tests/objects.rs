@@ -105,6 +105,8 @@ packets.bind("py-packets")  # relative to the folder it runs in
 packets.listen()
 datagrams = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
 datagrams.bind("\0" + name)
+sender = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+sender.connect("\0" + name)
 tcp = socket.socket()
 tcp.bind(("127.0.0.1", 0))
 tcp.listen()
@@ -137,9 +139,29 @@ fn python_peer(scratch: &Scratch, name: &str) -> Peer {
     Peer::start(command)
 }
 
+/// A command that is killed where it wasn't before.
+struct Killed(Child);
+
+impl Killed {
+    fn id(&self) -> u32 {
+        self.0.id()
+    }
+
+    fn kill(&mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+}
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
 /// Starts a `recv` and waits until its socket is there.
-fn receiver(scratch: &Scratch, name: &str) -> Child {
-    let child = scratch.start_bare(&["recv", "-f", &format!("unix:./{name}")]);
+fn receiver(scratch: &Scratch, name: &str) -> Killed {
+    let child = Killed(scratch.start_bare(&["recv", "-f", &format!("unix:./{name}")]));
     for _ in 0..500 {
         if scratch.path(name).exists() {
             return child;
@@ -217,7 +239,8 @@ fn everybodys_objects_are_listed_as_the_systems_tools_see_them() {
         assert!(holds(object, pid, "listen") && object["state"] == "alive", "{object}");
         assert!(ss.contains(path), "{path}: {ss}");
     }
-    assert!(holds(at(&format!("dgram:@poste-py-{mark}")), python.0.id(), "receive"));
+    let datagrams = at(&format!("dgram:@poste-py-{mark}"));
+    assert!(holds(datagrams, python.0.id(), "receive") && holds(datagrams, python.0.id(), "send"));
     let ports = std::fs::read_to_string(scratch.path("ports")).unwrap();
     let ports: Vec<_> = ports.split_whitespace().collect();
     assert!(holds(at(&format!("tcp:127.0.0.1:{}", ports[0])), python.0.id(), "listen"));
@@ -229,8 +252,7 @@ fn everybodys_objects_are_listed_as_the_systems_tools_see_them() {
     assert_eq!((&fifo["state"], &fifo["holders"]), (&"unused".into(), &Value::Array(vec![])));
 
     mounted_queues_agree(&scratch, name, [&queue_c, &queue_poste], &listed);
-    own.kill().unwrap();
-    own.wait().unwrap();
+    own.kill();
     let removed = [&["remove"][..], &made.iter().map(String::as_str).collect::<Vec<_>>()].concat();
     scratch.run(&removed).prints("");
     drop((c, python));
@@ -292,8 +314,7 @@ fn without_rights_list_says_what_it_could_not_see() {
     command.args(["list", "--json"]).env("POSTE_DIR", folder.join("run")).current_dir("/");
     let outcome = Outcome::of(&command.output().unwrap());
     std::fs::remove_dir_all(&folder).unwrap();
-    own.kill().unwrap();
-    own.wait().unwrap();
+    own.kill();
     scratch.run(&["remove", &queue]).prints("");
 
     assert_eq!((outcome.code, outcome.err.lines().count()), (Some(0), 1), "{outcome:?}");
@@ -320,8 +341,7 @@ fn a_killed_receivers_socket_is_left_over_and_a_living_ones_stays() {
     let mut dead = receiver(&scratch, "dead");
     let mut living = receiver(&scratch, "living");
     let pid = dead.id();
-    dead.kill().unwrap();
-    dead.wait().unwrap();
+    dead.kill();
     let here = real(&scratch);
     let (left, kept) = (format!("unix:{here}/dead"), format!("unix:{here}/living"));
     let listed = list(&scratch);
@@ -348,10 +368,9 @@ fn a_killed_receivers_socket_is_left_over_and_a_living_ones_stays() {
     scratch.run(&["gc", "--yes"]).prints("");
     scratch.run(&["send", &kept, "still here"]).prints("");
     let mut printed = [0; 11];
-    living.stdout.as_mut().unwrap().read_exact(&mut printed).unwrap();
+    living.0.stdout.as_mut().unwrap().read_exact(&mut printed).unwrap();
     assert_eq!(&printed, b"still here\n");
-    living.kill().unwrap();
-    living.wait().unwrap();
+    living.kill();
     // Removing what a dead one left takes its claim as well.
     scratch.run(&["remove", "unix:./living"]).prints("");
     assert_eq!(claims(), 0);
@@ -378,6 +397,31 @@ fn gc_leaves_what_others_made_and_what_stays_by_design() {
     assert!(found[&address]["proof"].as_str().unwrap().contains("record"), "{found:?}");
     scratch.run(&["gc", "--yes", "--json"]);
     assert_eq!(std::fs::read_dir(scratch.path("run/objects")).unwrap().count(), 0);
+}
+
+#[test]
+fn a_lost_permit_is_given_back() {
+    let scratch = Scratch::new();
+    let name = format!("poste-gc-permit-{}", std::process::id());
+    let hold = ["semaphore", "hold", "--create", &name, "--", "sh", "-c", "echo held; sleep 60"];
+    let mut dead = Killed(scratch.start_bare(&hold));
+    let mut line = String::new();
+    BufReader::new(dead.0.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    assert_eq!(line, "held\n");
+    scratch.run(&["gc", "--yes"]).prints("");
+    dead.kill();
+    // Its command dies with it, a moment later; the permit is lost only then.
+    let address = format!("semaphore:/{name}");
+    let found = (0..500).find_map(|_| {
+        std::thread::sleep(std::time::Duration::from_millis(10));
+        by_address(&scratch.run(&["gc", "--json"]).out).remove(&address)
+    });
+    assert!(found.unwrap()["proof"].as_str().unwrap().contains(&dead.id().to_string()));
+    scratch.run(&["semaphore", "value", &name]).prints("0\n");
+    assert_eq!(scratch.run(&["gc", "--yes"]).code, Some(0));
+    scratch.run(&["semaphore", "value", &name]).prints("1\n");
+    scratch.run(&["gc"]).prints("");
+    scratch.run(&["semaphore", "remove", &name]).prints("");
 }
 
 /// `poste` killed as it enters a system call for the `number`th time: whether it came so far.
@@ -466,8 +510,7 @@ fn a_killed_gc_leaves_nothing_that_the_next_one_cannot_take() {
     for call in CALLS {
         for number in 1..=5 {
             let mut dead = receiver(&scratch, "dead");
-            dead.kill().unwrap();
-            dead.wait().unwrap();
+            dead.kill();
             let is_killed = is_killed_at(&scratch, call, number, &["gc", "--yes"]);
             killed += usize::from(is_killed);
             let done = scratch.run(&["gc", "--yes"]);

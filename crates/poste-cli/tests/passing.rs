@@ -2,6 +2,8 @@
 
 mod command;
 
+use std::io::Read as _;
+
 use command::Scratch;
 
 /// Sends with these arguments to a `recv` with those, and says what it printed.
@@ -59,6 +61,24 @@ fn formats_are_exact() {
     scratch.run_with(&["send", "--raw", &queue], b"\xff").prints("");
     let expected = "{\"body_base64\":\"/w==\",\"size\":1,\"priority\":0,\"redelivered\":false}\n";
     scratch.run(&["recv", "--raw", "--format", "json", "--remove", &queue]).prints(expected);
+}
+
+/// Also where a body is as large as the output's buffer, and its last line has no end.
+#[test]
+fn what_came_is_out_before_the_next_wait() {
+    let scratch = Scratch::new();
+    let mut body = vec![b'x'; 64 << 10];
+    body[1000] = b'\n';
+    body[65_000] = b'\n';
+    let recv = ["recv", "--timeout", "10s", "-n", "2", "--format", "exact", "unix:./u"];
+    let mut receiver = scratch.start_bare(&recv);
+    scratch.run_with(&["send", "--timeout", "10s", "unix:./u"], &body).prints("");
+    let mut came = vec![0; body.len()];
+    receiver.stdout.take().unwrap().read_exact(&mut came).unwrap();
+    assert!(came == body);
+    // Only now comes the one that it has waited for.
+    scratch.run(&["send", "unix:./u", "more"]).prints("");
+    receiver.wait().unwrap();
 }
 
 #[test]

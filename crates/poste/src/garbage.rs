@@ -1,8 +1,8 @@
 //! What the dead have left: found with its proof, and taken away under its own lock.
 //!
 //! Garbage is what poste made and a dead owner can't take away any more: sockets, locks, half-made
-//! objects, records of what is gone, and permits of semaphores that were taken with one. Queues and
-//! FIFOs are none, whoever has died: they stay with their messages. What other programs left is none either: nothing proves that it is.
+//! objects, records of what is gone, and permits of semaphores that are lost. Queues and FIFOs are
+//! none, whoever has died: they stay with their messages. What other programs left is none either: nothing proves that it is.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::FileType;
 
 use crate::address::Address;
-use crate::error::Error;
+use crate::error::{Error, Kind};
 use crate::mechanism::{ALL, path};
 use crate::name::claim::{self, Object, Record, Seized};
 use crate::name::registry::{self, Entry};
@@ -23,7 +23,7 @@ use crate::survey::Survey;
 /// Something that a dead process of poste left.
 #[derive(Debug)]
 pub struct Garbage {
-    /// What it is: an address, or the path of a lock that says no more.
+    /// What it is: an address, `semaphore:` and a name, or the path of a lock that says no more.
     pub address: String,
     /// Why nobody needs it any more, in words.
     pub proof: String,
@@ -38,7 +38,7 @@ enum Left {
     Draft(Entry),
     /// The record of an object that is gone.
     Record(Entry),
-    /// A permit that nobody alive will give back.
+    /// A permit of a semaphore, which its taker can't give back any more.
     Permit(LostPermit),
 }
 
@@ -65,7 +65,8 @@ pub fn garbage() -> Result<Vec<Garbage>, Error> {
 }
 
 impl Garbage {
-    /// Takes it away, if it still is what it was; what came to life meanwhile stays.
+    /// Takes it away, or gives it back if it is a permit, if it still is what it was; what came to
+    /// life meanwhile stays.
     ///
     /// # Errors
     /// What the system said.
@@ -75,15 +76,14 @@ impl Garbage {
             Left::Draft(entry) => take_draft(entry),
             // Somebody may have put a new record in its place: that one stays.
             Left::Record(entry) => path::take_away(&entry.path, entry.file, |_| Ok(())),
-            Left::Permit(permit) => permit.give_back(),
+            Left::Permit(permit) => match permit.give_back() {
+                // Somebody else was faster.
+                Err(error) if error.is(&Kind::NotFound) => Ok(()),
+                done => done,
+            },
         };
         done.map_err(|error| error.on("take away", &self.address))
     }
-}
-
-fn of_permit(permit: LostPermit) -> Garbage {
-    let address = format!("semaphore {}", permit.semaphore());
-    Garbage { address, proof: permit.proof(), left: Left::Permit(permit) }
 }
 
 fn of_claim(claim: claim::Standing) -> Option<Garbage> {
@@ -182,6 +182,12 @@ fn take_draft(entry: &Entry) -> Result<(), Error> {
         rustix::fs::unlink(half).map_err(|errno| Error::system(errno, ""))?;
     }
     path::take_away(&entry.path, entry.file, |_| Ok(()))
+}
+
+fn of_permit(permit: LostPermit) -> Garbage {
+    // Semaphores have no addresses; this says what it is.
+    let address = format!("semaphore:{}", permit.semaphore());
+    Garbage { address, proof: permit.proof(), left: Left::Permit(permit) }
 }
 
 fn of_record(entry: Entry) -> Option<Garbage> {

@@ -115,3 +115,7 @@ pub const SOURCES_MAX: usize = 1024;
 
 /// How long an answer waits for a caller that doesn't read: a slow one must not hold up the others.
 pub const ANSWER_PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long closing a connection waits for one who takes nothing in, where what was sent would be
+/// lost: longer than a busy machine needs, and short enough for a program that wants to end.
+pub const LINGER: Duration = Duration::from_secs(1);

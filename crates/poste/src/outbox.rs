@@ -58,12 +58,14 @@ impl Outbox {
         wait: Wait,
     ) -> Result<(), Error> {
         while let Some(first) = self.pieces.front().copied() {
-            let mut size = first.size;
+            let (mut size, mut pieces) = (first.size, 1);
             for next in self.pieces.iter().skip(1) {
-                if size + next.size > gather {
+                // An empty piece is a message of its own where nothing is gathered.
+                if gather == 0 || size + next.size > gather {
                     break;
                 }
                 size += next.size;
+                pieces += 1;
             }
             let frame = Frame {
                 head: &self.bytes[self.sent..self.sent + size],
@@ -74,7 +76,7 @@ impl Outbox {
             };
             match end.send(&frame, wait) {
                 Ok(count) => {
-                    self.forget(count);
+                    self.forget(count, pieces);
                     if count < size {
                         let kind = if wait == Wait::Not { Kind::Full } else { Kind::TimedOut };
                         return Err(Error::new(kind, ""));
@@ -91,10 +93,12 @@ impl Outbox {
         Ok(())
     }
 
-    /// Forgets the first `count` bytes, which are sent.
-    fn forget(&mut self, mut count: usize) {
+    /// Forgets the first `count` bytes, which are sent: of so many pieces, and no empty one behind
+    /// them.
+    fn forget(&mut self, mut count: usize, pieces: usize) {
         self.sent += count;
-        while let Some(first) = self.pieces.front_mut() {
+        for _ in 0..pieces {
+            let Some(first) = self.pieces.front_mut() else { break };
             if first.size > count {
                 first.size -= count;
                 break;

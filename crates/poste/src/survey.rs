@@ -188,7 +188,6 @@ fn proc_socket(line: &[u8]) -> Option<Socket> {
         number: words[6].parse().ok()?,
         kind: hex(words[4])? as u8,
         listens: hex(words[3])? & ACCEPTS != 0,
-        is_connected: hex(words[5])? == 3,
         name,
         ..Socket::default()
     })
@@ -211,7 +210,7 @@ mod tests {
         assert_eq!(socket.name, b"/run/a b");
         let line = b"ffff0000: 00000003 00000000 00000000 0002 03   174 @x";
         let socket = proc_socket(line).unwrap();
-        assert!(socket.is_connected && !socket.listens);
+        assert!(socket.kind == 2 && !socket.listens);
         assert_eq!(socket.name, b"\0x");
         assert_eq!(proc_socket(b""), None);
     }

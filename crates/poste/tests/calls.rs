@@ -3,7 +3,7 @@
 use std::thread;
 use std::time::Duration;
 
-use poste::{Kind, Options, Receiver, Sender, Wait};
+use poste::{Kind, Options, Peers, Receiver, Sender, Wait};
 
 const TIME: Wait = Wait::For(Duration::from_secs(10));
 
@@ -126,4 +126,64 @@ fn a_server_that_goes_ends_the_call() {
     let thread = thread::spawn(move || assert_eq!(server.recv().unwrap()[..], *b"?"));
     assert_eq!(client.call("?", TIME).unwrap_err().kind(), Kind::Disconnected);
     thread.join().unwrap();
+}
+
+#[test]
+fn a_message_says_whether_it_is_a_call() {
+    let address = format!("unix:@poste-calls-{}-is", std::process::id());
+    let mut server = Receiver::create(&address).unwrap();
+    let mut client = Sender::open(&address).unwrap();
+    client.send("no call").unwrap();
+    assert!(!server.recv().unwrap().is_call());
+    let soon = Wait::For(Duration::from_millis(20));
+    assert_eq!(client.call("?", soon).unwrap_err().kind(), Kind::TimedOut);
+    let mut question = server.recv().unwrap();
+    assert!(question.is_call());
+    question.reply("!").unwrap();
+    assert!(!question.is_call());
+}
+
+#[test]
+fn connections_are_accepted_by_themselves_and_go_both_ways() {
+    for address in addresses("duplex") {
+        let mut server = Receiver::create(&address).unwrap();
+        let address = server.address().to_string();
+        let sender = Sender::open(&address).unwrap();
+        if !sender.capabilities().connections {
+            assert_eq!(sender.into_duplex().unwrap_err().kind(), Kind::NotSupported, "{address}");
+            assert_eq!(server.accept(TIME).unwrap_err().kind(), Kind::NotSupported, "{address}");
+            continue;
+        }
+        let mut here = sender.into_duplex().unwrap();
+        let mut there = server.accept(TIME).unwrap();
+        let soon = Wait::For(Duration::from_millis(20));
+        assert_eq!(server.accept(soon).unwrap_err().kind(), Kind::TimedOut, "{address}");
+        assert_eq!(server.accept(Wait::Not).unwrap_err().kind(), Kind::Empty, "{address}");
+        for body in ["one", "two"] {
+            here.send(body).unwrap();
+            assert_eq!(there.recv().unwrap().text().unwrap(), body, "{address}");
+            there.send(body).unwrap();
+            assert_eq!(here.recv().unwrap().text().unwrap(), body, "{address}");
+        }
+        // The end of one direction leaves the other as it is.
+        let (onward, mut back) = here.split();
+        drop(onward);
+        assert_eq!(there.recv().unwrap_err().kind(), Kind::Disconnected, "{address}");
+        there.send("last").unwrap();
+        assert_eq!(back.recv().unwrap().text().unwrap(), "last", "{address}");
+    }
+}
+
+#[test]
+fn a_connected_sender_sees_that_the_other_side_is_gone() {
+    for address in addresses("peers") {
+        let server = Receiver::create(&address).unwrap();
+        let sender = Sender::open(server.address().to_string()).unwrap();
+        if !sender.capabilities().connections {
+            continue;
+        }
+        assert_ne!(sender.facts().peers, Peers::AllGone, "{address}");
+        drop(server);
+        assert_eq!(sender.facts().peers, Peers::AllGone, "{address}");
+    }
 }

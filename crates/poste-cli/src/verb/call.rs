@@ -15,7 +15,8 @@ use crate::{notice, signals};
 pub(crate) fn run(args: &Call) -> Result<(), Stop> {
     let target = resolve::calling(args)?;
     let input = Input::open(args.body.as_ref(), args.file.as_ref())?;
-    let mut sender = Sender::open_with(target.address.to_string(), &target.options)?;
+    let mut sender = Sender::open_with(target.address.to_string(), &target.options)
+        .map_err(|error| explain(error.into(), &args.address))?;
     if target.makes_name {
         signals::remove_at_end(sender.address());
     }

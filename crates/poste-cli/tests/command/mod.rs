@@ -41,7 +41,12 @@ impl Scratch {
     }
 
     pub fn start(&self, arguments: &[&str]) -> Running {
-        let child = self.piped(arguments);
+        self.start_command(self.poste(arguments))
+    }
+
+    pub fn start_command(&self, mut command: Command) -> Running {
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let child = command.spawn().unwrap();
         let pid = child.id();
         let ending = std::thread::spawn(move || child.wait_with_output().unwrap());
         Running { pid, ending: Some(ending) }
@@ -78,7 +83,7 @@ impl Drop for Running {
     fn drop(&mut self) {
         if let Some(ending) = self.ending.take() {
             // `timeout` passes SIGTERM on; it would leave the command behind at SIGKILL.
-            let _ = Command::new("kill").arg(self.pid.to_string()).status();
+            let _ = Command::new("kill").arg(self.pid.to_string()).stderr(Stdio::null()).status();
             let _ = ending.join();
         }
     }
@@ -116,4 +121,22 @@ impl Outcome {
         assert!(lines[1].starts_with("hint: ") && self.err.contains(words), "{words:?} {self:?}");
         assert!(self.out.is_empty(), "{self:?}");
     }
+}
+
+/// Whether a program is there; else the test says that it was skipped.
+pub fn has(program: &str, test: &str) -> bool {
+    let found = Command::new("sh")
+        .args(["-c", &format!("command -v {program}")])
+        .stdout(Stdio::null())
+        .status();
+    if found.is_ok_and(|status| status.success()) {
+        return true;
+    }
+    let line = format!("SKIPPED: {test}: {program} is missing\n");
+    eprint!("{line}");
+    if let Some(path) = std::env::var_os("POSTE_SKIPPED") {
+        let file = std::fs::OpenOptions::new().append(true).create(true).open(path);
+        let _ = file.and_then(|mut file| file.write_all(line.as_bytes()));
+    }
+    false
 }

@@ -32,7 +32,7 @@ use super::{RecvEnd, SendEnd};
 use crate::address::Address;
 use crate::capabilities::{Capabilities, Peers};
 use crate::error::{Error, Kind};
-use crate::name::claim::{self, Claim};
+use crate::name::claim::{self, Claim, Seized};
 use crate::name::descriptors::{Opened as Descriptor, What};
 use crate::name::registry;
 use crate::object::{Listing, Object};
@@ -61,6 +61,10 @@ fn remove(address: &Address) -> Result<(), Error> {
     path::remove(path, FileType::Fifo, "FIFO")?;
     if let Ok(key) = path::key(path) {
         registry::forget(&key);
+        // A dead receiver's lock goes with its FIFO; one that can't be read is gc's.
+        if let Ok(Some(seized)) = Seized::of(&reader_key(&key)) {
+            seized.take_away()?;
+        }
     }
     Ok(())
 }
@@ -412,7 +416,7 @@ impl Place {
         if opening.options.is_raw() {
             return Ok(Place::Anyone);
         }
-        let key = format!("reader:{}", path::key(path)?);
+        let key = reader_key(&path::key(path)?);
         if opening.options.shared {
             let descriptor = locked(path, OFlags::RDWR, FlockOperation::NonBlockingLockShared)?;
             return match claim::holder(&key)? {
@@ -426,6 +430,11 @@ impl Place {
         drop(locked(path, OFlags::RDONLY, FlockOperation::NonBlockingLockExclusive)?);
         Ok(Place::Alone { _claim: Box::new(claim) })
     }
+}
+
+/// The key of the claim of a FIFO's one receiver.
+fn reader_key(key: &str) -> String {
+    format!("reader:{key}")
 }
 
 fn locked(path: &Path, access: OFlags, how: FlockOperation) -> Result<OwnedFd, Error> {
@@ -607,7 +616,10 @@ impl Reader {
             if let Some(error) = self.link.inbox().take_fault() {
                 return Err(error);
             }
-            match self.link.read(wait) {
+            // While nobody writes, only the watch tells that the name is gone.
+            let is_timed = !matches!(wait, Wait::Forever | Wait::Not);
+            let reading = if is_timed && !self.has_writer { Wait::Not } else { wait };
+            match self.link.read(reading) {
                 Ok(0) => {
                     if self.ended()? {
                         arrival.news = News::AllGone;
@@ -618,6 +630,7 @@ impl Reader {
                     }
                 }
                 Ok(_) => (self.has_writer, self.had_writer) = (true, true),
+                Err(Halt::Later) if reading != wait => self.wait(wait)?,
                 Err(halt) => return Err(halt.receiving(wait)),
             }
         }

@@ -183,7 +183,9 @@ fn open(opening: &Opening<'_>, way: Way) -> Result<(OwnedFd, Flow), Error> {
     let descriptor = poste_sys::descriptor::copy(number).map_err(|errno| match errno {
         Errno::BADF => Error::system(errno, format!("no descriptor {number} is open"))
             .as_kind(Kind::NotFound)
-            .with_hint(format!("open it where this program is started, as in {number}<&0")),
+            .with_hint(format!(
+                "nothing can create it: open it where this program is started, as in {number}<&0"
+            )),
         _ => Error::system(errno, ""),
     })?;
     check_way(&descriptor, number, way)?;

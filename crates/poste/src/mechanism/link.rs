@@ -12,6 +12,7 @@ use rustix::net::Shutdown;
 
 use super::descriptor_sets::DescriptorSets;
 use super::inbox::{self, Inbox};
+use super::linger::Linger;
 use super::sources::Sources;
 use super::wire::{Flow, Wire};
 use super::{Arrival, Frame, Halves, Pollable, RecvEnd, SendEnd};
@@ -44,6 +45,7 @@ pub struct Link {
     /// So many more messages are wanted, where another may read after us.
     wanted: Option<u64>,
     farewell: Option<Farewell>,
+    linger: Option<Linger>,
 }
 
 /// Tells the other side, when dropped, that nothing more comes, though another half still reads.
@@ -85,6 +87,7 @@ impl Link {
             credentials: Credentials::default(),
             wanted: options.take,
             farewell: None,
+            linger: None,
         }
     }
 
@@ -92,6 +95,16 @@ impl Link {
     #[must_use]
     pub fn half(mut self) -> Link {
         self.farewell = Some(Farewell(Some(self.wire.share())));
+        self
+    }
+
+    /// A connection on which we send: what was sent arrives also where the other side has said
+    /// something that nobody read.
+    #[must_use]
+    pub fn lingering(mut self) -> Link {
+        if self.wire.flow() == Flow::Stream {
+            self.linger = Some(Linger::new(self.wire.share()));
+        }
         self
     }
 
@@ -315,6 +328,9 @@ impl Link {
     pub fn into_descriptor(mut self) -> Result<OwnedFd, Errno> {
         if let Some(farewell) = self.farewell.take() {
             farewell.withhold();
+        }
+        if let Some(linger) = self.linger.take() {
+            linger.withhold();
         }
         self.wire.into_descriptor()
     }

@@ -431,7 +431,7 @@ impl Serve {
                 continue;
             }
             self.accepted += 1;
-            self.link = Some(Link::new(socket, self.flow, &self.options));
+            self.link = Some(Link::new(socket, self.flow, &self.options).lingering());
         }
         match &mut self.link {
             Some(link) => Ok(link),

@@ -28,6 +28,7 @@ pub mod fifo;
 pub mod inbox;
 mod inet_objects;
 pub mod inherited;
+pub mod linger;
 pub mod link;
 pub mod local;
 pub mod merge;

@@ -264,7 +264,7 @@ fn key_of(address: &Address) -> Result<i32, Error> {
                 let errno = Errno::from_io_error(&error).unwrap_or(Errno::IO);
                 let path = path.display();
                 Error::system(errno, format!("no key can be made of the file {path}"))
-                    .with_hint(format!("the file must be there: touch {path}"))
+                    .with_hint(format!("the file must be there: touch {path}, then poste create"))
             })
         }
     }

@@ -61,7 +61,7 @@ fn open_sender(opening: &Opening<'_>) -> Result<OpenedSender, Error> {
     }
     let socket = dial(opening.address, options)?;
     let traits = EndTraits { capacity: send_buffer(&socket), ..EndTraits::STREAM };
-    let link = Link::new(socket, Flow::Stream, options);
+    let link = Link::new(socket, Flow::Stream, options).lingering();
     Ok(Opened { end: Box::new(link), traits, address: opening.address.clone() })
 }
 

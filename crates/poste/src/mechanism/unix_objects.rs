@@ -104,7 +104,8 @@ pub(super) fn remove(place: &Path) -> Result<(), Error> {
 
 /// Whether messages can be sent to it: it listens, or it is a receiver of datagrams.
 fn is_object(socket: &Socket) -> bool {
-    let receives = socket.kind == DATAGRAM && !socket.is_connected && !socket.name.is_empty();
+    // Its state doesn't tell: a receiver is shown as connected as soon as one sender is.
+    let receives = socket.kind == DATAGRAM && socket.peer.is_none() && !socket.name.is_empty();
     socket.listens || receives
 }
 

@@ -110,6 +110,8 @@ fn explain(errno: Errno, directory: &Path) -> Error {
         Errno::LOOP | Errno::NOTDIR => {
             refuse(format!("the runtime directory {shown} is a link or no directory"))
         }
+        // Another directory wouldn't mend it.
+        Errno::MFILE | Errno::NFILE => Error::system(errno, ""),
         _ => Error::system(errno, format!("the runtime directory {shown}"))
             .with_hint("set POSTE_DIR to a directory of your own, with mode 0700"),
     }

@@ -21,8 +21,6 @@ pub(crate) struct Socket {
     pub(crate) kind: u8,
     /// Whether it listens.
     pub(crate) listens: bool,
-    /// Whether it is one end of a connection, or sends to one place.
-    pub(crate) is_connected: bool,
     /// The name it was bound to: a path as it was given then, or an abstract name after a zero byte.
     pub(crate) name: Vec<u8>,
     /// The number of its name in the file system, where it has one.
@@ -47,7 +45,6 @@ const UNIX_DIAG_VFS: u16 = 1;
 const UNIX_DIAG_PEER: u16 = 2;
 const UNIX_DIAG_RQLEN: u16 = 4;
 const UNIX_DIAG_UID: u16 = 7;
-const TCP_ESTABLISHED: u8 = 1;
 const TCP_LISTEN: u8 = 10;
 const AF_UNIX: u8 = 1;
 
@@ -116,7 +113,6 @@ fn read_socket(message: &[u8]) -> Option<Socket> {
         number: u64::from(u32_at(head, 4)),
         kind: head[1],
         listens: head[2] == TCP_LISTEN,
-        is_connected: head[2] == TCP_ESTABLISHED,
         ..Socket::default()
     };
     let mut attributes = &message[16..];

@@ -40,7 +40,8 @@ impl Sender {
         wait: Wait,
     ) -> Result<OwnedMessage, Error> {
         let message = message.into();
-        self.ask(message, wait).map_err(|error| self.explain(error, &message))
+        self.ask(message, wait)
+            .map_err(|error| self.explain(error.on("call", &self.address), &message))
     }
 
     fn ask(&mut self, message: Outgoing<'_>, wait: Wait) -> Result<OwnedMessage, Error> {

@@ -2,6 +2,7 @@
 //! descriptors. Others' objects are none of its business: only names and keys of ours are looked at.
 
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 
 use crate::fixture::{PREFIX, key_base};
@@ -13,7 +14,8 @@ pub(crate) type Objects = BTreeSet<String>;
 pub(crate) fn look() -> Objects {
     let mut objects = Objects::new();
     let ours = format!("{PREFIX}{}-", std::process::id());
-    for folder in [std::env::temp_dir(), "/dev/shm".into(), "/dev/mqueue".into()] {
+    let folders = [std::env::temp_dir(), "/dev/shm".into(), "/dev/mqueue".into()];
+    for folder in folders.into_iter().chain(runtime_parts()) {
         let names = std::fs::read_dir(&folder).into_iter().flatten().flatten();
         let names = names.map(|entry| entry.file_name().to_string_lossy().into_owned());
         for name in names.filter(|name| name.contains(&ours)) {
@@ -30,6 +32,20 @@ pub(crate) fn look() -> Objects {
     }
     objects.extend(descriptors());
     objects
+}
+
+/// Where poste keeps its claims and its records; only one of these is in use.
+fn runtime_parts() -> Vec<PathBuf> {
+    let uid = rustix::process::geteuid().as_raw();
+    let set = |name| std::env::var_os(name).map(PathBuf::from);
+    let places = [
+        set("POSTE_DIR"),
+        set("XDG_RUNTIME_DIR").map(|directory| directory.join("poste")),
+        Some(format!("/run/user/{uid}/poste").into()),
+        Some(format!("/dev/shm/poste-{uid}").into()),
+    ];
+    let places = places.into_iter().flatten();
+    places.flat_map(|place| ["claims", "objects"].map(|part| place.join(part))).collect()
 }
 
 /// The POSIX queues, where no file system shows them: one is mounted privately, where that goes.

@@ -34,6 +34,17 @@ fn run(cell: &Cell) {
     for text in ["three", "four"] {
         assert_eq!(receiver.recv_timeout(PATIENCE).unwrap().text().unwrap(), text);
     }
+    // An empty one is a message like another, also beside its like.
+    if cell.form == Form::Enveloped || cell.capabilities().raw_empty {
+        let texts = ["", "five", "", "", "six", ""];
+        for text in texts {
+            assert_eq!(sender.feed(text).unwrap(), Level::Held);
+        }
+        assert_eq!(sender.flush().unwrap(), Level::Queued);
+        for text in texts {
+            assert_eq!(receiver.recv_timeout(PATIENCE).unwrap().text().unwrap(), text);
+        }
+    }
     // What is refused is not fed.
     let limit = sender.facts().message_size;
     if limit < 1 << 30 {
