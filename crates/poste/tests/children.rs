@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use poste::{Duplex, Kind, Options, Outgoing, Receiver, Sender};
+use rustix::pipe::{PipeFlags, pipe_with};
 
 const ROLE: &str = "POSTE_CHILDREN_ROLE";
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -150,7 +151,8 @@ fn descriptors_travel_to_a_child_over_its_side_of_a_pair() {
     use std::io::Read;
     let (mut ours, theirs) = poste::pair().unwrap();
     let started = theirs.spawn(&mut child("duplex")).unwrap();
-    let (mut reader, writer) = std::io::pipe().unwrap();
+    let (reader, writer) = pipe_with(PipeFlags::CLOEXEC).unwrap();
+    let mut reader = std::fs::File::from(reader);
     let borrowed = [std::os::fd::AsFd::as_fd(&writer)];
     ours.send(Outgoing::from("write").descriptors(&borrowed)).unwrap();
     assert_eq!(ours.recv_timeout(PATIENCE).unwrap().text().unwrap(), "write!");
@@ -200,7 +202,7 @@ fn the_end_comes_at_once_though_an_unrelated_child_lives() {
     let (ours, mut theirs) = poste::pair().unwrap();
     let mut unrelated = Command::new("sleep").arg("60").spawn().unwrap();
     let writer = sender.try_clone().unwrap();
-    let (stop, stopped) = std::io::pipe().unwrap();
+    let (stop, stopped) = pipe_with(PipeFlags::CLOEXEC).unwrap();
     let mut last = writer.spawn(Command::new("cat").stdin(stop)).unwrap();
     drop(sender);
     assert_eq!(receiver.try_recv().unwrap_err().kind(), Kind::Empty, "a child may still write");

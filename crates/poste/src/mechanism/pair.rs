@@ -45,9 +45,8 @@ pub static MECHANISM: Mechanism = Mechanism {
 };
 
 fn nameless() -> Error {
-    Error::new(Kind::NotSupported, "a socket pair has no name to open it by").with_hint(
-        "make one in a program with poste::pair(), or take it over in a child with inherited()",
-    )
+    Error::new(Kind::NotSupported, "a socket pair has no name to open it by")
+        .with_hint("make one in a program with poste::pair(), or open an inherited end as fd:3")
 }
 
 /// One side of a connection that goes both ways.

@@ -36,9 +36,8 @@ pub static MECHANISM: Mechanism = Mechanism {
 };
 
 fn nameless() -> Error {
-    Error::new(Kind::NotSupported, "a pipe has no name to open it by").with_hint(
-        "make one in a program with poste::pipe(), or take it over in a child with inherited()",
-    )
+    Error::new(Kind::NotSupported, "a pipe has no name to open it by")
+        .with_hint("make one in a program with poste::pipe(), or open an inherited end as fd:3")
 }
 
 /// A new pipe: what writes into it, and what reads from it.

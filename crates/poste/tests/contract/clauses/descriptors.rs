@@ -13,6 +13,7 @@ use poste::envelope::{HEADER_MAX, Header, Speaker};
 use poste::{Kind, Options, Outgoing, Receiver, Sender};
 use rustix::io::IoSlice;
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
+use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::PATIENCE;
@@ -48,9 +49,9 @@ pub(crate) static UNASKED: Clause = Clause {
 };
 
 /// Pipes: what is written into the first ends comes out of the second.
-fn pipes(count: usize) -> (Vec<OwnedFd>, Vec<File>) {
-    let pipe = || rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).unwrap();
-    (0..count).map(|_| pipe()).map(|(reader, writer)| (writer, File::from(reader))).unzip()
+fn pipes(count: usize) -> (Vec<File>, Vec<File>) {
+    let pipe = |_| pipe_with(PipeFlags::CLOEXEC).unwrap();
+    (0..count).map(pipe).map(|(reader, writer)| (writer.into(), reader.into())).unzip()
 }
 
 /// Each of the descriptors that arrived leads to the pipe of its place.
@@ -86,7 +87,7 @@ fn travel(cell: &Cell) {
         assert!(message.take_descriptors().is_empty(), "they are taken once");
         lead_to(arrived, readers);
     }
-    let null = std::fs::File::open("/dev/null").unwrap();
+    let null = File::open("/dev/null").unwrap();
     let error = sender.send(Outgoing::from("x").descriptors(&[null.as_fd(); 254])).unwrap_err();
     assert!(matches!(error.kind(), Kind::Limit { value: 253, .. }), "{error:?}");
     assert!(!error.hint().is_empty());
@@ -180,7 +181,7 @@ pub(crate) fn starved(name: &str) -> ExitCode {
     let (mut sender, mut receiver) = channel.open();
     sender.send("first").unwrap();
     assert_eq!(receiver.recv_timeout(PATIENCE).unwrap().text().unwrap(), "first");
-    let null = std::fs::File::open("/dev/null").unwrap();
+    let null = File::open("/dev/null").unwrap();
     let twenty = [null.as_fd(); 20];
     let limit = getrlimit(Resource::Nofile);
     let open = descriptors().len();
@@ -208,7 +209,7 @@ pub(crate) fn starved(name: &str) -> ExitCode {
 /// stays in the kernel.
 fn many_wait_in_the_kernel(sender: &mut Sender, receiver: &mut Receiver, highest: u64) {
     let limit = getrlimit(Resource::Nofile);
-    let null = std::fs::File::open("/dev/null").unwrap();
+    let null = File::open("/dev/null").unwrap();
     let full = [null.as_fd(); 253];
     for _ in 0..6 {
         sender.send(Outgoing::from("full").descriptors(&full)).unwrap();
@@ -236,7 +237,7 @@ fn hostile(fixture: &'static Fixture, body_only: bool) {
     let (mut good, mut receiver) = channel.open_with(options).unwrap();
     good.send("first").unwrap();
     assert_eq!(receiver.recv_timeout(PATIENCE).unwrap().text().unwrap(), "first");
-    let null = std::fs::File::open("/dev/null").unwrap();
+    let null = File::open("/dev/null").unwrap();
     let set = [null.as_fd(); 253];
     let open = descriptors().len();
     let (plain, announcing) = (frame(0, b"valid"), frame(3, b"announced"));
