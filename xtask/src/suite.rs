@@ -134,7 +134,7 @@ impl Tally {
             if how.starts_with("ignored") {
                 let reason = how.trim_start_matches("ignored").trim_start_matches(", ");
                 let reason = if reason.is_empty() { "ignored" } else { reason };
-                self.ignored.push((name.to_owned(), reason.to_owned()));
+                self.ignored.push((name.trim().to_owned(), reason.to_owned()));
             } else if how.starts_with("FAILED") {
                 self.failures.push(name.to_owned());
             }
