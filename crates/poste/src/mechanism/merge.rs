@@ -24,7 +24,7 @@ use crate::capabilities::Peers;
 use crate::error::{Error, Kind};
 use crate::limits::{LOOK_BELOW, LOOK_EVERY};
 use crate::options::Options;
-use crate::wait::{Call, Halt, Wait};
+use crate::wait::{Halt, Wait};
 
 /// The epoll entry of the listener; connections have their `source`.
 const LISTENER: u64 = 0;
@@ -347,7 +347,7 @@ impl RecvEnd for Merge {
         let wait = wait.begin();
         loop {
             let listener = self.listener.as_fd();
-            let socket = match wait.run(listener, PollFlags::IN, |how| accept_one(listener, how)) {
+            let socket = match wait.run(listener, PollFlags::IN, |_| accept_one(listener)) {
                 // One who has gone again: the next one.
                 Err(Halt::System(Errno::CONNABORTED)) => continue,
                 accepted => accepted.map_err(|halt| halt.receiving(wait))?,
@@ -419,7 +419,7 @@ impl Serve {
     fn link(&mut self, wait: Wait) -> Result<&mut Link, Error> {
         while self.link.is_none() {
             let listener = self.listener.as_fd();
-            let accepted = wait.run(listener, PollFlags::IN, |how| accept_one(listener, how));
+            let accepted = wait.run(listener, PollFlags::IN, |_| accept_one(listener));
             let socket = accepted.map_err(|halt| match halt {
                 Halt::Later => Error::new(Kind::NoReceiver, "nobody has connected")
                     .with_hint("start the receiver, with --connect"),
@@ -441,9 +441,8 @@ impl Serve {
 }
 
 /// Accepts the next one: waiting, or only if one is there.
-fn accept_one(listener: BorrowedFd<'_>, how: Call) -> Result<OwnedFd, Errno> {
+fn accept_one(listener: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
     // The listener doesn't block; a blocking call comes back with EAGAIN, and the wait polls.
-    let _ = how;
     accept_with(listener, SocketFlags::CLOEXEC)
 }
 

@@ -45,12 +45,16 @@ pub(super) fn peer(socket: impl AsFd) -> Credentials {
 
 /// Sets both buffers where a capacity was asked for; the kernel doubles it for its own needs.
 pub(super) fn set_buffers(socket: impl AsFd, options: &Options) -> Result<(), Error> {
-    if let Some(capacity) = options.capacity {
-        sockopt::set_socket_send_buffer_size(&socket, capacity)
-            .and_then(|()| sockopt::set_socket_recv_buffer_size(&socket, capacity))
-            .map_err(|errno| Error::system(errno, format!("no buffer of {capacity} bytes")))?;
-    }
-    Ok(())
+    let capacity = options.capacity.unwrap_or(0);
+    try_buffers(socket, options)
+        .map_err(|errno| Error::system(errno, format!("no buffer of {capacity} bytes")))
+}
+
+/// The same for a socket that is made anew at each try to connect.
+pub(super) fn try_buffers(socket: impl AsFd, options: &Options) -> Result<(), Errno> {
+    let Some(capacity) = options.capacity else { return Ok(()) };
+    sockopt::set_socket_send_buffer_size(&socket, capacity)?;
+    sockopt::set_socket_recv_buffer_size(&socket, capacity)
 }
 
 /// What the kernel really gives for sending, in bytes.
@@ -65,8 +69,12 @@ pub(super) fn receive_buffer(socket: impl AsFd) -> Option<usize> {
 
 /// A new socket that doesn't block while it is set up.
 pub(super) fn new(family: AddressFamily, kind: SocketType) -> Result<OwnedFd, Error> {
+    try_new(family, kind).map_err(|errno| Error::system(errno, "no new socket"))
+}
+
+/// The same, where a try to connect makes it.
+pub(super) fn try_new(family: AddressFamily, kind: SocketType) -> Result<OwnedFd, Errno> {
     socket_with(family, kind, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK, None)
-        .map_err(|errno| Error::system(errno, "no new socket"))
 }
 
 /// From now on a plain call on this socket waits, as its users expect. It is ours alone.
@@ -284,8 +292,8 @@ impl<'a> UnixPlace<'a> {
     pub(super) fn connect(&self, kind: SocketType, options: &Options) -> Result<OwnedFd, Error> {
         let (name, _directory) = self.resolve()?;
         let socket = connect_patiently(options, || {
-            let socket = new_errno(kind)?;
-            apply_buffers(&socket, options)?;
+            let socket = try_new(AddressFamily::UNIX, kind)?;
+            try_buffers(&socket, options)?;
             connect(&socket, &name).map(|()| socket)
         })?;
         make_blocking(&socket)?;
@@ -296,21 +304,6 @@ impl<'a> UnixPlace<'a> {
     pub(super) fn reconnect(&self, socket: BorrowedFd<'_>) -> Result<(), Error> {
         let (name, _directory) = self.resolve()?;
         connect(socket, &name).map_err(refused)
-    }
-}
-
-fn new_errno(kind: SocketType) -> Result<OwnedFd, Errno> {
-    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    socket_with(AddressFamily::UNIX, kind, flags, None)
-}
-
-fn apply_buffers(socket: &OwnedFd, options: &Options) -> Result<(), Errno> {
-    match options.capacity {
-        Some(capacity) => {
-            sockopt::set_socket_send_buffer_size(socket, capacity)?;
-            sockopt::set_socket_recv_buffer_size(socket, capacity)
-        }
-        None => Ok(()),
     }
 }
 

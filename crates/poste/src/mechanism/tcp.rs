@@ -7,15 +7,13 @@ use std::net::{SocketAddr, ToSocketAddrs};
 use std::os::fd::OwnedFd;
 
 use rustix::io::Errno;
-use rustix::net::{
-    AddressFamily, SocketFlags, SocketType, bind, connect, getsockname, socket_with, sockopt,
-};
+use rustix::net::{AddressFamily, SocketType, bind, connect, getsockname, sockopt};
 
 use super::link::Link;
 use super::pipe::{OpenedReceiver, OpenedSender};
 use super::socket::{
     connect_patiently, finish_connecting, listens, make_blocking, merging, new, send_buffer,
-    serving, set_buffers,
+    serving, set_buffers, try_buffers, try_new,
 };
 use super::wire::Flow;
 use super::{EndTraits, Mechanism, Opened, Opening, inet_objects};
@@ -129,12 +127,8 @@ fn dial(address: &Address, options: &Options) -> Result<OwnedFd, Error> {
 }
 
 fn dial_one(host: &SocketAddr, options: &Options) -> Result<OwnedFd, Errno> {
-    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    let socket = socket_with(family(host), SocketType::STREAM, flags, None)?;
-    if let Some(capacity) = options.capacity {
-        sockopt::set_socket_send_buffer_size(&socket, capacity)?;
-        sockopt::set_socket_recv_buffer_size(&socket, capacity)?;
-    }
+    let socket = try_new(family(host), SocketType::STREAM)?;
+    try_buffers(&socket, options)?;
     match connect(&socket, host) {
         Ok(()) => Ok(socket),
         Err(Errno::INPROGRESS) => finish_connecting(&socket, options).map(|()| socket),
