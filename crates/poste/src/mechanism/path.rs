@@ -230,9 +230,14 @@ pub(crate) fn expect(stat: &Stat, file_type: FileType, what: &str) -> Result<(),
         .with_hint("choose another path; poste never replaces what it didn't make"))
 }
 
+/// What a socket is called in errors.
+pub(crate) const SOCKET: &str = "socket";
+
 /// The error of an object that is not there.
 pub(crate) fn missing(errno: Errno, what: &str) -> Error {
     match errno {
+        Errno::NOENT if what == SOCKET => Error::system(errno, "no such socket")
+            .with_hint("a receiver makes it when it listens; create is for queues and FIFOs"),
         Errno::NOENT => Error::system(errno, format!("no such {what}")),
         _ => Error::system(errno, ""),
     }

@@ -82,14 +82,14 @@ pub(super) fn place(address: &Address) -> Result<Address, Error> {
     }
     let place = path::of(address)?;
     let stat = rustix::fs::lstat(place).map_err(|errno| path::missing(errno, "socket"))?;
-    path::expect(&stat, FileType::Socket, "socket")?;
+    path::expect(&stat, FileType::Socket, path::SOCKET)?;
     path::absolute_address(address, place)
 }
 
 /// A socket's name is taken away; a claim of a dead owner goes with it.
 pub(super) fn remove(place: &Path) -> Result<(), Error> {
     let key = path::key(place).map_err(|_| path::missing(Errno::NOENT, "socket"))?;
-    let removed = path::remove(place, FileType::Socket, "socket");
+    let removed = path::remove(place, FileType::Socket, path::SOCKET);
     // A claim that can't be read, or that somebody else is just taking away, is gc's.
     if let (Ok(Some(seized)), false) = (claim::Seized::of(&key), place.exists()) {
         let aside =
