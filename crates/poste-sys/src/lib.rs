@@ -5,10 +5,15 @@
 //! owned, buffers are slices, and nothing that a peer writes is trusted.
 
 pub mod ancillary;
+pub mod atomic;
 pub mod child;
+pub mod cpu;
 pub mod descriptor;
+pub mod fork;
+pub mod futex;
 pub mod hand_down;
 pub mod lock;
+pub mod mapping;
 pub mod mqueue;
 pub mod peer;
 pub mod pipe;

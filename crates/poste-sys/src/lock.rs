@@ -36,6 +36,42 @@ pub fn is_locked(descriptor: BorrowedFd<'_>) -> Result<bool, Errno> {
     if result == 0 { Ok(i32::from(lock.l_type) != libc::F_UNLCK) } else { Err(last_errno()) }
 }
 
+/// Takes the lock of one byte for writing; the byte need not be there.
+///
+/// # Errors
+/// `EAGAIN` where another has it.
+pub fn try_lock_byte(descriptor: BorrowedFd<'_>, at: u32) -> Result<(), Errno> {
+    control(descriptor, libc::F_OFD_SETLK, &mut byte(libc::F_WRLCK, at))
+}
+
+/// Gives the lock of one byte back.
+///
+/// # Errors
+/// What the system said.
+pub fn unlock_byte(descriptor: BorrowedFd<'_>, at: u32) -> Result<(), Errno> {
+    control(descriptor, libc::F_OFD_SETLK, &mut byte(libc::F_UNLCK, at))
+}
+
+/// Whether another open file description has the lock of one byte; takes none.
+///
+/// # Errors
+/// What the system said.
+pub fn is_byte_locked(descriptor: BorrowedFd<'_>, at: u32) -> Result<bool, Errno> {
+    let mut lock = byte(libc::F_WRLCK, at);
+    control(descriptor, libc::F_OFD_GETLK, &mut lock)?;
+    Ok(i32::from(lock.l_type) != libc::F_UNLCK)
+}
+
+fn byte(kind: i32, at: u32) -> libc::flock {
+    libc::flock { l_start: libc::off_t::from(at), l_len: 1, ..whole_file(kind) }
+}
+
+fn control(descriptor: BorrowedFd<'_>, what: i32, lock: &mut libc::flock) -> Result<(), Errno> {
+    // SAFETY: the lock is a valid structure that outlives the call, and the descriptor is borrowed.
+    let result = unsafe { libc::fcntl(descriptor.as_raw_fd(), what, &raw mut *lock) };
+    if result == 0 { Ok(()) } else { Err(last_errno()) }
+}
+
 fn whole_file(kind: i32) -> libc::flock {
     libc::flock {
         l_type: kind as libc::c_short,

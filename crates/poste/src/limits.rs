@@ -110,6 +110,49 @@ pub const PAUSE_DELAY: Duration = Duration::from_millis(10);
 /// be between making it and giving it its mode and capacity.
 pub const QUEUE_LOOKS: usize = 3;
 
+/// How many descriptors a lane of a mailbox has unless its capacity asks for more: the depth at
+/// which a sender seldom waits for a receiver that runs.
+pub const LANE_DESCRIPTORS: u64 = 1024;
+
+/// The size of a lane's file when it is made, in bytes: it stays within a processor's second cache,
+/// and reserving it takes some 60 µs.
+pub const LANE_SIZE: usize = 256 << 10;
+
+/// The largest message that a mailbox can be made for; a lane may come to four times that.
+pub const MAILBOX_MESSAGE_MAX: usize = 1 << 30;
+
+/// The largest capacity that a mailbox can be made with: its descriptors take 32 bytes each.
+pub const MAILBOX_CAPACITY_MAX: usize = 1 << 20;
+
+/// How often opening a mailbox goes on trying while others make and remove it.
+pub const MAILBOX_TRIES: usize = 100;
+
+/// Messages up to this size are copied out of shared memory; larger ones are lent in place.
+pub const LEND_ABOVE: usize = 4 << 10;
+
+/// How many messages fed to a lane are held back at most: what the receiver gets at once.
+pub const HELD_MAX: usize = 64;
+
+/// How long an end in shared memory looks again before it sleeps: 20 µs find almost every answer of
+/// a peer that runs, 5 µs half of them.
+pub const SPIN_TIME: Duration = Duration::from_micros(20);
+
+/// How many looks lie between two yields.
+pub const YIELD_EVERY: u32 = 32;
+
+/// A yield that took so long shows that others want the processor.
+pub const YIELD_LONG: Duration = Duration::from_micros(50);
+
+/// How many waits at most go to sleep at once after looking again was in vain.
+pub const SPIN_SKIP_MAX: u32 = 64;
+
+/// How often a receiver that only ever looks, and never waits, sees to the dead.
+pub const RECOVER_EVERY: Duration = Duration::from_millis(10);
+
+/// How long a sleeper sleeps at most where it can't be told of every death (a process of another
+/// pid namespace).
+pub const BLIND_SLEEP: Duration = Duration::from_millis(50);
+
 /// How many datagrams' sources a receiver remembers, to answer them.
 pub const SOURCES_MAX: usize = 1024;
 

@@ -3,12 +3,13 @@
 use std::fmt;
 use std::ops::{Deref, Range};
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
 use crate::credentials::Credentials;
 use crate::envelope::{BLOCK, CallBlock, HEADER_MAX, Header, Part, PieceKind};
 use crate::error::{Error, Kind};
 use crate::limits::ANSWER_PATIENCE;
-use crate::mechanism::{Arrival, Frame, RecvEnd};
+use crate::mechanism::{Arrival, Frame, RecvEnd, Settle, Settler};
 use crate::outgoing::Outgoing;
 use crate::wait::Wait;
 
@@ -21,6 +22,8 @@ pub(crate) struct Taken {
     pub(crate) sequence: u64,
     /// A message that came in pieces.
     pub(crate) joined: Vec<u8>,
+    /// A message that is dropped comes again; else it is done.
+    pub(crate) if_dropped: Settle,
     /// How it may be answered, once.
     pub(crate) way_back: Option<WayBack>,
 }
@@ -44,6 +47,13 @@ pub(crate) enum Place {
 }
 
 impl Taken {
+    /// What is left to do about the message, where something is.
+    #[inline]
+    pub(crate) fn take_ticket(&mut self) -> Option<Ticket> {
+        let settler = self.arrival.settler.take()?;
+        Some(Ticket { settler, token: self.arrival.token, if_dropped: self.if_dropped })
+    }
+
     /// Sends an answer the way the message came, in pieces where it must be.
     fn answer(&mut self, kind: PieceKind, body: &[u8]) -> Result<(), Error> {
         let Some(WayBack { call, piece_size }) = self.way_back.take() else {
@@ -103,6 +113,7 @@ impl Taken {
 /// A message that is received within a loop can't be returned from it: [`Message::into_owned`] can.
 pub struct Message<'a> {
     pub(crate) taken: &'a mut Taken,
+    pub(crate) ticket: Option<Ticket>,
 }
 
 impl Message<'_> {
@@ -173,7 +184,25 @@ impl Message<'_> {
         self.taken.answer(PieceKind::Error, text.as_bytes())
     }
 
-    /// The message as one that may be kept.
+    /// Says that the message is done. A message that is dropped is done too, unless its receiver is
+    /// [manual](crate::Receiver::manual).
+    ///
+    /// # Errors
+    /// `Corrupt` where it was not this receiver's any more; what the system said.
+    pub fn acknowledge(self) -> Result<(), Error> {
+        self.ticket.map_or(Ok(()), |ticket| ticket.end(Settle::Done))
+    }
+
+    /// Gives the message back: it comes again, to whoever receives next.
+    ///
+    /// # Errors
+    /// `NotSupported` where the channel can't hand it out again; as [`Message::acknowledge`].
+    pub fn reject(self) -> Result<(), Error> {
+        self.ticket.map_or_else(|| Err(cannot_reject()), |ticket| ticket.end(Settle::Again))
+    }
+
+    /// The message as one that may be kept. With a [manual](crate::Receiver::manual) receiver it
+    /// is still to be acknowledged; else it is done.
     #[must_use]
     pub fn into_owned(mut self) -> OwnedMessage {
         let body = match self.taken.place {
@@ -188,6 +217,32 @@ impl Message<'_> {
             message_type: self.taken.arrival.message_type,
             redelivered: self.redelivered(),
             descriptors: self.take_descriptors(),
+            ticket: self.ticket.take().filter(|ticket| ticket.if_dropped == Settle::Again),
+        }
+    }
+}
+
+/// What is left to do about a message that can come again. It borrows nothing, so that a message
+/// which is not used any more doesn't keep its receiver from receiving the next one.
+pub(crate) struct Ticket {
+    settler: Arc<dyn Settler>,
+    /// 0: it is done.
+    token: u64,
+    if_dropped: Settle,
+}
+
+impl Ticket {
+    fn end(mut self, how: Settle) -> Result<(), Error> {
+        self.settler.settle(std::mem::take(&mut self.token), how)
+    }
+}
+
+impl Drop for Ticket {
+    #[inline]
+    fn drop(&mut self) {
+        if self.token != 0 {
+            // A message that was no more this receiver's comes again anyhow.
+            let _ = self.settler.settle(self.token, self.if_dropped);
         }
     }
 }
@@ -216,9 +271,32 @@ pub struct OwnedMessage {
     message_type: Option<i64>,
     redelivered: bool,
     descriptors: Vec<OwnedFd>,
+    /// It is to be ended by hand.
+    ticket: Option<Ticket>,
 }
 
 impl OwnedMessage {
+    /// Says that the message is done; where it was not taken by a
+    /// [manual](crate::Receiver::manual) receiver it is done already.
+    ///
+    /// # Errors
+    /// `Corrupt` where it was not this receiver's any more; what the system said.
+    pub fn acknowledge(mut self) -> Result<(), Error> {
+        self.ticket.take().map_or(Ok(()), |ticket| ticket.end(Settle::Done))
+    }
+
+    /// Gives the message back: it comes again, to whoever receives next. One of a
+    /// [manual](crate::Receiver::manual) receiver that is dropped comes again too.
+    ///
+    /// # Errors
+    /// `NotSupported` where it is done already, or the channel can't hand it out again.
+    pub fn reject(mut self) -> Result<(), Error> {
+        match self.ticket.take() {
+            Some(ticket) => ticket.end(Settle::Again),
+            None => Err(cannot_reject()),
+        }
+    }
+
     /// A message that came by itself.
     pub(crate) fn of(body: Vec<u8>, arrival: &mut Arrival, priority: u16) -> OwnedMessage {
         OwnedMessage {
@@ -304,6 +382,12 @@ impl<'a> From<&'a OwnedMessage> for Outgoing<'a> {
     fn from(message: &'a OwnedMessage) -> Self {
         Outgoing::of(message).priority(message.priority())
     }
+}
+
+fn cannot_reject() -> Error {
+    Error::new(Kind::NotSupported, "the message is done, it can't be given back").with_hint(
+        "keep messages open with Receiver::manual, on a channel that redelivers, such as shm:",
+    )
 }
 
 fn text(body: &[u8]) -> Result<&str, Error> {

@@ -44,6 +44,18 @@ pub enum Role {
     Connect,
 }
 
+/// How an end waits where waiting need not be the kernel's: shared memory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Spin {
+    /// It sleeps at once.
+    Never,
+    /// It looks again for some microseconds as long as that has been paying off, then sleeps.
+    #[default]
+    WhileItPays,
+    /// It looks again and again, and takes a whole processor for it.
+    Always,
+}
+
 /// How an end is to be opened, by value.
 ///
 /// ```
@@ -69,6 +81,8 @@ pub struct Options {
     pub(crate) take: Option<u64>,
     pub(crate) role: Option<Role>,
     pub(crate) patience: Wait,
+    pub(crate) spin: Spin,
+    pub(crate) deliveries: Option<u8>,
     pub(crate) body_only: bool,
     pub(crate) half_close: bool,
     pub(crate) allowed: Allowed,
@@ -88,6 +102,8 @@ impl Default for Options {
             take: None,
             role: None,
             patience: Wait::Not,
+            spin: Spin::WhileItPays,
+            deliveries: None,
             body_only: false,
             half_close: false,
             allowed: Allowed::default(),
@@ -202,6 +218,20 @@ impl Options {
         self
     }
 
+    /// How the end waits in shared memory.
+    #[must_use]
+    pub fn spin(mut self, spin: Spin) -> Self {
+        self.spin = spin;
+        self
+    }
+
+    /// How often a message may be handed out, 1 to 255: given back once more, it is set aside.
+    #[must_use]
+    pub fn deliveries(mut self, deliveries: u8) -> Self {
+        self.deliveries = Some(deliveries.max(1));
+        self
+    }
+
     /// Takes nothing but the bodies of messages: no descriptors, which nobody can send then, and of
     /// datagrams not who sent them. Receiving over Unix sockets costs a little less.
     #[must_use]
@@ -263,6 +293,8 @@ impl Options {
         note(self.shared, "shared");
         note(self.message_type.is_some(), "type");
         note(self.role.is_some(), "listen");
+        note(self.spin != Spin::default(), "spin");
+        note(self.deliveries.is_some(), "deliveries");
         settings
     }
 
@@ -287,6 +319,20 @@ impl Options {
                 "type" => options.message_type = Some(number(name, value)?),
                 "shared" => set(&mut options.shared)?,
                 "check" => set(&mut options.check)?,
+                "deliveries" => {
+                    let count: u8 = number(name, value)?;
+                    options.deliveries = Some(count.max(1));
+                }
+                "spin" => {
+                    options.spin = match value.as_str() {
+                        "never" => Spin::Never,
+                        "while-it-pays" => Spin::WhileItPays,
+                        "always" => Spin::Always,
+                        _ => {
+                            return Err(wrong(name, value, "is never, while-it-pays or always"));
+                        }
+                    }
+                }
                 "create" => {
                     let mut create = false;
                     set(&mut create)?;
@@ -297,7 +343,8 @@ impl Options {
                 _ => {
                     return Err(Error::new(Kind::Invalid, format!("no option {name:?} is known"))
                         .with_hint(
-                            "known are capacity, message-size, mode, type, create, shared, check",
+                            "known are capacity, message-size, mode, type, create, shared, check, spin, \
+                             deliveries",
                         ));
                 }
             }

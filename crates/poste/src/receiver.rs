@@ -15,7 +15,8 @@ use crate::error::{Error, Kind};
 use crate::inheritance::{self, Role};
 use crate::joining::{Joining, Origin};
 use crate::mechanism::{
-    Arrival, EndTraits, Mechanism, News, Opened, Opening, Pollable, RecvEnd, inherited, resolve,
+    Arrival, EndTraits, Mechanism, News, Opened, Opening, Pollable, RecvEnd, Settle, inherited,
+    resolve,
 };
 use crate::message::{Message, OwnedMessage, Place, Taken, WayBack};
 use crate::options::{Create, Options};
@@ -106,6 +107,7 @@ impl Receiver {
                 priority: 0,
                 sequence: 0,
                 joined: Vec::new(),
+                if_dropped: Settle::Done,
                 way_back: None,
             },
             mechanism,
@@ -160,7 +162,10 @@ impl Receiver {
     #[inline]
     pub fn recv_wait(&mut self, wait: Wait) -> Result<Message<'_>, Error> {
         match self.next(wait) {
-            Ok(()) => Ok(Message { taken: &mut self.taken }),
+            Ok(()) => {
+                let ticket = self.taken.take_ticket();
+                Ok(Message { taken: &mut self.taken, ticket })
+            }
             Err(error) => Err(error.on("receive from", &self.address)),
         }
     }
@@ -212,6 +217,32 @@ impl Receiver {
             count += 1;
         }
         Ok(count)
+    }
+
+    /// Acknowledges by hand: a message that is dropped without [`Message::acknowledge`] comes again,
+    /// to whoever receives next, and one that was taken by a process that dies does in any case.
+    /// Where the channel can't hand a message out twice (its capabilities' `redelivers` says so)
+    /// nothing changes.
+    #[must_use]
+    pub fn manual(mut self) -> Receiver {
+        self.taken.if_dropped = Settle::Again;
+        self
+    }
+
+    /// Says that a message which was kept is done.
+    ///
+    /// # Errors
+    /// As [`OwnedMessage::acknowledge`].
+    pub fn acknowledge(&mut self, message: OwnedMessage) -> Result<(), Error> {
+        message.acknowledge()
+    }
+
+    /// Gives a message which was kept back: it comes again.
+    ///
+    /// # Errors
+    /// As [`OwnedMessage::reject`].
+    pub fn reject(&mut self, message: OwnedMessage) -> Result<(), Error> {
+        message.reject()
     }
 
     /// Another receiver on the same channel.
@@ -410,7 +441,7 @@ impl Receiver {
                 return Ok(false);
             }
         }
-        if self.options.is_raw() {
+        if self.traits.bare || self.options.is_raw() {
             if arrival.descriptors_lost {
                 self.taken.arrival.descriptors.clear();
                 return Err(descriptors_lost());
@@ -418,7 +449,7 @@ impl Receiver {
             self.taken.place = Place::Piece(0..arrival.size);
             self.taken.way_back = Some(WayBack { call: None, piece_size: self.traits.piece_size });
             self.taken.priority = arrival.priority.unwrap_or(0);
-            self.taken.sequence = 0;
+            self.taken.sequence = if self.traits.bare { arrival.sequence } else { 0 };
             return Ok(true);
         }
         let bytes = self.taken.end.bytes(arrival);

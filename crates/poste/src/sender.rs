@@ -16,6 +16,7 @@ use crate::envelope::{BLOCK, HEADER_MAX, Header, Part, PieceKind, Speaker, body_
 use crate::error::{Error, Kind};
 use crate::inheritance::{self, Role};
 use crate::limits::READ_MAX;
+use crate::loan::Loan;
 use crate::mechanism::{EndTraits, Frame, Mechanism, Opened, Opening, SendEnd, inherited, resolve};
 use crate::options::{Create, Options};
 use crate::outbox::Outbox;
@@ -180,6 +181,62 @@ impl Sender {
     ) -> Result<Level, Error> {
         let message = message.into();
         self.post(&message, Post::Send, wait).map_err(|error| self.explain(error, &message))
+    }
+
+    /// Lends memory of the channel to write a message in, waiting for room as long as it takes: no
+    /// copy is made. What is lent and not sent was never there.
+    ///
+    /// # Errors
+    /// `NotSupported` where the channel has no such memory; as [`Sender::send`].
+    pub fn loan(&mut self, size: usize) -> Result<Loan<'_>, Error> {
+        self.loan_wait(size, Wait::Forever)
+    }
+
+    /// As [`Sender::loan`], without waiting.
+    ///
+    /// # Errors
+    /// `Full`, and as [`Sender::loan`].
+    pub fn try_loan(&mut self, size: usize) -> Result<Loan<'_>, Error> {
+        self.loan_wait(size, Wait::Not)
+    }
+
+    /// As [`Sender::loan`], within `wait`.
+    ///
+    /// # Errors
+    /// `Full` or `TimedOut` where only the time was missing, and as [`Sender::loan`].
+    pub fn loan_wait(&mut self, size: usize, wait: Wait) -> Result<Loan<'_>, Error> {
+        let limit = self.message_size();
+        if size > limit {
+            let kind = Kind::TooLarge { size: size as u64, limit: limit as u64 };
+            let error = Error::new(kind, "").with_hint(self.way_out(size));
+            return Err(error.on("send to", &self.address));
+        }
+        let lent = self.end.loan(size, wait);
+        lent.map_err(|error| error.on("send to", &self.address))?;
+        Ok(Loan::new(self, size))
+    }
+
+    /// What was lent.
+    pub(crate) fn lent(&self) -> &[u8] {
+        self.end.lent()
+    }
+
+    /// What was lent, to be written.
+    pub(crate) fn lent_mut(&mut self) -> &mut [u8] {
+        self.end.lent_mut()
+    }
+
+    /// Sends the beginning of what was lent.
+    pub(crate) fn send_lent(&mut self, size: usize, priority: u16) -> Result<Level, Error> {
+        let message = Outgoing::of(&[]).priority(priority);
+        self.check(&message).map_err(|error| error.on("send to", &self.address))?;
+        let mut frame = piece(&[], &[], &message);
+        frame.sequence = self.speaker.sequence;
+        frame.sender = self.speaker.sender;
+        let sent = self.end.send_loan(size, &frame);
+        sent.map_err(|error| error.on("send to", &self.address))?;
+        self.count(size);
+        Ok(Level::Queued)
     }
 
     /// Takes a message in to be sent with others, with fewer system calls, at the next
@@ -412,7 +469,7 @@ impl Sender {
                 return size;
             }
         }
-        if self.options.is_raw() {
+        if self.options.is_raw() && !self.traits.bare {
             return usize::MAX;
         }
         if self.traits.pieces {
@@ -426,6 +483,9 @@ impl Sender {
     /// The size of a message's envelope, for one piece or one of several.
     #[inline]
     fn head_size(&self, is_part: bool, is_call: bool) -> usize {
+        if self.traits.bare {
+            return 0;
+        }
         let hello = if self.introduces_now() { BLOCK * 2 } else { 0 };
         let blocks = 1
             + usize::from(!self.traits.introduces)
@@ -443,6 +503,9 @@ impl Sender {
     #[inline(always)]
     fn post(&mut self, message: &Outgoing<'_>, how: Post, wait: Wait) -> Result<Level, Error> {
         self.check(message)?;
+        if self.traits.bare {
+            return self.post_bare(message, how, wait);
+        }
         // Descriptors can't be held: what is held goes first, then they go by themselves.
         let how = if message.descriptors.is_empty() { how } else { Post::Send };
         let is_raw = self.options.is_raw();
@@ -459,10 +522,27 @@ impl Sender {
             self.post_pieces(message, how, wait)?
         };
         self.introduced = true;
+        self.count(message.body.len());
+        Ok(level)
+    }
+
+    /// A message on a mechanism that needs no envelope, and holds what is fed itself.
+    #[inline(always)]
+    fn post_bare(&mut self, message: &Outgoing<'_>, how: Post, wait: Wait) -> Result<Level, Error> {
+        let mut frame = piece(&[], message.body, message);
+        frame.sequence = self.speaker.sequence;
+        frame.sender = self.speaker.sender;
+        frame.more = how == Post::Feed;
+        self.end.send(&frame, wait)?;
+        self.count(message.body.len());
+        Ok(if how == Post::Feed { Level::Held } else { Level::Queued })
+    }
+
+    #[inline]
+    fn count(&mut self, size: usize) {
         self.speaker.sequence += 1;
         self.counters.messages += 1;
-        self.counters.bytes += message.body.len() as u64;
-        Ok(level)
+        self.counters.bytes += size as u64;
     }
 
     /// What is held goes first; feeding waits only where as much is fed as is taken in.

@@ -7,6 +7,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
 
+use poste_sys::atomic::{AtomicU32, Ordering};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::time::{ClockId, clock_gettime};
@@ -192,6 +193,32 @@ impl Wait {
                 Err(Errno::INTR) => {}
                 Err(errno) => return Err(Halt::System(errno)),
             }
+        }
+    }
+
+    /// Sleeps on a word of shared memory until `look` finds something, within this wait; `None` when
+    /// it is over. Who changes something stores 1 and wakes. With a `slice` it looks at least so
+    /// often.
+    pub(crate) fn sleep<T>(
+        self,
+        word: &AtomicU32,
+        slice: Option<Duration>,
+        mut look: impl FnMut() -> Result<Option<T>, Error>,
+    ) -> Result<Option<T>, Error> {
+        let wait = self.begin();
+        loop {
+            // Acquire: where this takes a 1 away, the look sees what was stored before it.
+            word.swap(0, Ordering::Acquire);
+            if let Some(found) = look()? {
+                return Ok(Some(found));
+            }
+            let left = match (wait.left(), slice) {
+                (Some(left), _) if left.is_zero() => return Ok(None),
+                (Some(left), Some(slice)) => Some(left.min(slice)),
+                (left, slice) => left.or(slice),
+            };
+            // Why it woke makes no difference: it looks again.
+            let _ = poste_sys::futex::wait(word, 0, left);
         }
     }
 

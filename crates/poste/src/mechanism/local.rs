@@ -160,6 +160,7 @@ fn describe(channel: &Channel, opening: &Opening<'_>) -> (EndTraits, Address) {
         priority_max: PRIORITY_MAX,
         introduces: false,
         reliable: true,
+        bare: false,
     };
     (traits, opening.address.clone())
 }

@@ -9,6 +9,7 @@
 
 use std::fmt;
 use std::os::fd::{BorrowedFd, OwnedFd};
+use std::sync::Arc;
 
 use rustix::event::PollFlags;
 
@@ -36,6 +37,7 @@ pub mod pair;
 pub mod path;
 pub mod pipe;
 pub mod posix_queue;
+pub mod shared_memory;
 pub mod socket;
 pub mod sources;
 pub mod sysv_queue;
@@ -61,6 +63,7 @@ pub static ALL: &[&Mechanism] = &[
     &unix_datagram::MECHANISM,
     &tcp::MECHANISM,
     &udp::MECHANISM,
+    &shared_memory::MECHANISM,
     &local::MECHANISM,
 ];
 
@@ -143,6 +146,9 @@ pub struct EndTraits {
     pub introduces: bool,
     /// Pieces of one sender arrive in order and none is lost.
     pub reliable: bool,
+    /// The mechanism keeps priority, sequence and sender itself, beside each piece: there is no
+    /// envelope. What is fed it holds itself, too, until a piece without `more`, or `flush`.
+    pub bare: bool,
 }
 
 impl EndTraits {
@@ -156,6 +162,7 @@ impl EndTraits {
         priority_max: PRIORITY_MAX,
         introduces: true,
         reliable: true,
+        bare: false,
     };
 
     /// A byte stream that several may write: what is not torn apart is a write of PIPE_BUF bytes.
@@ -187,6 +194,10 @@ pub struct Frame<'a> {
     pub message_type: Option<i64>,
     /// To whom: the `source` of an arrival; `None` is whoever is there.
     pub to: Option<u64>,
+    /// The message's place among those of its sender, where the mechanism keeps it.
+    pub sequence: u64,
+    /// The sender's own number, where the mechanism keeps it.
+    pub sender: u64,
     /// Descriptors that go beside it.
     pub descriptors: &'a [BorrowedFd<'a>],
     /// More pieces follow at once: they may be made visible together.
@@ -223,7 +234,10 @@ pub struct Arrival {
     pub at: usize,
     /// Its size in bytes.
     pub size: usize,
-    /// What to settle it by; 0: nothing to settle.
+    /// What ends it, at any time and from any thread, also when the end is gone; `None`: nothing is to
+    /// be ended.
+    pub settler: Option<Arc<dyn Settler>>,
+    /// What to end it by; not 0.
     pub token: u64,
     /// The connection or the datagram's source that it came from; 0: there is only one.
     pub source: u64,
@@ -266,6 +280,15 @@ pub enum Settle {
     Again,
 }
 
+/// What ends a message that can come again.
+pub trait Settler: Send + Sync + fmt::Debug {
+    /// Ends a piece.
+    ///
+    /// # Errors
+    /// What the system said.
+    fn settle(&self, token: u64, how: Settle) -> Result<(), Error>;
+}
+
 /// The two directions of one connection. When the sending one goes, the other side learns that
 /// nothing more comes, while the receiving one may still read.
 pub type Halves = (Box<dyn SendEnd>, Box<dyn RecvEnd>);
@@ -302,15 +325,27 @@ pub trait SendEnd: Send {
         Ok(())
     }
 
-    /// Memory of the channel's own to write a piece in, of at least `size` bytes.
+    /// Lends memory of the channel's own to write a piece of `size` bytes in. Until it is sent it is
+    /// nobody's, and forgetting it gives it back.
     ///
     /// # Errors
-    /// `NotSupported` where messages don't lie in memory that is shared.
-    fn loan(&mut self, _size: usize, _wait: Wait) -> Result<&mut [u8], Error> {
+    /// `NotSupported` where messages don't lie in memory that is shared; as [`SendEnd::send`].
+    fn loan(&mut self, _size: usize, _wait: Wait) -> Result<(), Error> {
         Err(Error::new(Kind::NotSupported, "this mechanism has no memory of its own to lend"))
     }
 
-    /// Sends the beginning, of `size` bytes, of what was lent last; with 0 bytes it is given back.
+    /// What was lent last.
+    fn lent(&self) -> &[u8] {
+        &[]
+    }
+
+    /// What was lent last, to be written.
+    fn lent_mut(&mut self) -> &mut [u8] {
+        &mut []
+    }
+
+    /// Sends the beginning, of `size` bytes, of what was lent last; the frame's body is not looked
+    /// at.
     ///
     /// # Errors
     /// As [`SendEnd::send`].
@@ -378,14 +413,6 @@ pub trait RecvEnd: Send {
     /// # Errors
     /// `NotSupported` where the mechanism has nothing to wait on.
     fn pollable(&mut self) -> Result<Pollable<'_>, Error>;
-
-    /// Ends a piece, at any time after it was received.
-    ///
-    /// # Errors
-    /// What the system said.
-    fn settle(&mut self, _token: u64, _how: Settle) -> Result<(), Error> {
-        Ok(())
-    }
 
     /// So many more messages are wanted: where another may read after us, take in no more.
     fn want(&mut self, _messages: u64) {}

@@ -227,6 +227,7 @@ fn describe(queue: &Queue, opening: &Opening<'_>) -> Result<(EndTraits, Address)
         priority_max: PRIORITY_MAX_POSIX,
         introduces: false,
         reliable: true,
+        bare: false,
     };
     Ok((traits, opening.address.with_rest(name_of(opening.address)?.into_bytes())))
 }

@@ -217,6 +217,7 @@ fn describe(queue: Queue, opening: &Opening<'_>) -> Result<(EndTraits, Address),
         priority_max: PRIORITY_MAX,
         introduces: false,
         reliable: true,
+        bare: false,
     };
     let key = key_of(opening.address)?;
     Ok((traits, opening.address.with_rest(format!("{key:#x}"))))

@@ -60,7 +60,7 @@ impl Sender {
     }
 
     /// What to do about a message that is too large.
-    fn way_out(&self, size: usize) -> String {
+    pub(super) fn way_out(&self, size: usize) -> String {
         if self.traits.pieces && !self.options.is_raw() {
             format!(
                 "send it in several messages (--lines), raw (--raw), or allow it at both ends \

@@ -61,6 +61,12 @@ static TABLE: &[Fixture] = &[
         lacks: || None,
     },
     Fixture {
+        name: "shm",
+        scheme: "shm",
+        ends: Ends::Address(|_, number| format!("shm:{PREFIX}{}-{number}", std::process::id())),
+        lacks: || None,
+    },
+    Fixture {
         name: "sysv",
         scheme: "sysv",
         ends: Ends::Address(|_, number| format!("sysv:{:#x}", key_base() + number)),

@@ -1,0 +1,46 @@
+//! The atomics of shared memory: those of std, or loom's where a model is run
+//! (`RUSTFLAGS="--cfg poste_loom"`), so that the models check the very code that ships.
+
+#[cfg(poste_loom)]
+pub use loom::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
+#[cfg(not(poste_loom))]
+pub use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
+
+/// Stores with release, and orders the store before every load that follows, as a fence would.
+///
+/// A swap is the cheapest full barrier where a store is due anyhow. loom models fences, and takes
+/// sequentially consistent operations for weaker ones; so there it is a store and a fence.
+#[inline]
+pub fn store_fenced(word: &AtomicU64, value: u64) {
+    #[cfg(not(poste_loom))]
+    word.swap(value, Ordering::SeqCst);
+    #[cfg(poste_loom)]
+    {
+        word.store(value, Ordering::Release);
+        fence(Ordering::SeqCst);
+    }
+}
+
+/// One turn of a loop that spins.
+#[inline]
+pub fn pause() {
+    #[cfg(poste_loom)]
+    loom::thread::yield_now();
+    #[cfg(not(poste_loom))]
+    std::hint::spin_loop();
+}
+
+/// Exchanges a value for another if it stands there, with a full barrier after it: whether it stood.
+#[inline]
+pub fn exchange_fenced(word: &AtomicU64, current: u64, new: u64) -> bool {
+    #[cfg(not(poste_loom))]
+    {
+        word.compare_exchange(current, new, Ordering::SeqCst, Ordering::SeqCst).is_ok()
+    }
+    #[cfg(poste_loom)]
+    {
+        let done = word.compare_exchange(current, new, Ordering::AcqRel, Ordering::Acquire).is_ok();
+        fence(Ordering::SeqCst);
+        done
+    }
+}

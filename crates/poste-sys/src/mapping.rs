@@ -1,0 +1,306 @@
+//! A file mapped to be shared, with every access checked against its bounds: words as atomics,
+//! bodies as slices or copies. Nobody outside sees a pointer.
+//!
+//! What lies beyond the end of the file would be SIGBUS, so the mapping knows how much of it the
+//! file backs, asks again when more is wanted, and refuses the rest. A file that is cut short while
+//! it is mapped is outside of this: its owner keeps others from writing it. Sources: mmap(2).
+
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use rustix::io::Errno;
+
+use crate::atomic::{AtomicU32, AtomicU64};
+use crate::last_errno;
+
+/// Whether a mapping may be written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Only read.
+    Read,
+    /// Read and written.
+    Write,
+}
+
+/// A part of a file, mapped.
+#[derive(Debug)]
+pub struct Mapping {
+    start: NonNull<u8>,
+    /// How much is mapped, in bytes.
+    size: usize,
+    /// How much of it may be reached as words: what the file backed when it was mapped for writing.
+    words: usize,
+    /// Where in the file it begins.
+    offset: usize,
+    /// How many bytes of it the file is known to back.
+    backed: AtomicUsize,
+    access: Access,
+    file: OwnedFd,
+    /// In a model: the words, which are loom's.
+    #[cfg(poste_loom)]
+    model: Option<Model>,
+}
+
+/// The words of a model, by their offsets.
+#[cfg(poste_loom)]
+#[derive(Debug)]
+struct Model {
+    /// Where each of the rows lies.
+    words: Vec<usize>,
+    rows: Vec<AtomicU64>,
+    halves: Vec<(usize, AtomicU32)>,
+}
+
+// SAFETY: the memory is shared with other processes anyhow; it is reached through atomics and through slices whose exclusion the callers' protocol keeps.
+unsafe impl Send for Mapping {}
+// SAFETY: as for Send; what changes the value itself needs `&mut`.
+unsafe impl Sync for Mapping {}
+
+impl Mapping {
+    /// Maps `size` bytes of a file from `offset` on, both multiples of the page; the file may be
+    /// shorter.
+    ///
+    /// # Errors
+    /// What the system said.
+    pub fn new(file: OwnedFd, offset: usize, size: usize, access: Access) -> Result<Self, Errno> {
+        let protection = match access {
+            Access::Read => libc::PROT_READ,
+            Access::Write => libc::PROT_READ | libc::PROT_WRITE,
+        };
+        let place = libc::off_t::try_from(offset).map_err(|_| Errno::OVERFLOW)?;
+        // SAFETY: a new mapping at an address of the kernel's choice touches no memory of ours.
+        let start = unsafe {
+            libc::mmap(
+                std::ptr::null_mut(),
+                size,
+                protection,
+                libc::MAP_SHARED | libc::MAP_NORESERVE,
+                file.as_raw_fd(),
+                place,
+            )
+        };
+        if start == libc::MAP_FAILED {
+            return Err(last_errno());
+        }
+        let start = NonNull::new(start.cast()).ok_or(Errno::NOMEM)?;
+        let mut mapping = Mapping {
+            words: 0,
+            start,
+            size,
+            offset,
+            backed: AtomicUsize::new(0),
+            access,
+            file,
+            #[cfg(poste_loom)]
+            model: None,
+        };
+        let backed = mapping.measure()?;
+        if access == Access::Write {
+            mapping.words = backed;
+        }
+        Ok(mapping)
+    }
+
+    /// A mapping of loom's words at these offsets, all 0, and of `size` bytes for bodies that nobody
+    /// looks at. To be made within a model.
+    #[cfg(poste_loom)]
+    #[must_use]
+    pub fn model(words: &[usize], halves: &[usize], size: usize) -> Mapping {
+        let file = std::fs::File::open("/dev/null").expect("the null device opens");
+        let rows = words.iter().map(|_| AtomicU64::new(0)).collect();
+        let words = words.to_vec();
+        let halves = halves.iter().map(|at| (*at, AtomicU32::new(0))).collect();
+        Mapping {
+            words: 0,
+            start: NonNull::dangling(),
+            size: 0,
+            offset: 0,
+            backed: AtomicUsize::new(size),
+            access: Access::Read,
+            file: file.into(),
+            model: Some(Model { words, rows, halves }),
+        }
+    }
+
+    /// The file.
+    #[must_use]
+    pub fn file(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+
+    /// How many bytes may be touched now.
+    #[must_use]
+    #[inline]
+    pub fn backed(&self) -> usize {
+        self.backed.load(Ordering::Relaxed)
+    }
+
+    /// Asks the system anew how much of the mapping the file backs; it is never taken to shrink.
+    ///
+    /// # Errors
+    /// What the system said.
+    pub fn measure(&self) -> Result<usize, Errno> {
+        let size = usize::try_from(rustix::fs::fstat(&self.file)?.st_size).unwrap_or(0);
+        let backed = size.saturating_sub(self.offset).min(self.size);
+        Ok(self.backed.fetch_max(backed, Ordering::Relaxed).max(backed))
+    }
+
+    /// The word of eight bytes at an offset.
+    ///
+    /// # Panics
+    /// Where it isn't in a writable mapping: offsets of words are computed by us, not by a peer.
+    #[must_use]
+    #[inline]
+    pub fn word(&self, at: usize) -> &AtomicU64 {
+        #[cfg(poste_loom)]
+        if let Some(model) = &self.model {
+            let found = model.words.iter().position(|word| *word == at);
+            return &model.rows[found.expect("the model has this word")];
+        }
+        assert!(at % 8 == 0 && at + 8 <= self.words);
+        // SAFETY: in bounds, aligned and backed as just checked; every process reaches it by atomics only.
+        unsafe { self.start.add(at).cast::<AtomicU64>().as_ref() }
+    }
+
+    /// Words of eight bytes in a row, checked once.
+    ///
+    /// # Panics
+    /// As [`Mapping::word`].
+    #[must_use]
+    #[inline]
+    pub fn words<const N: usize>(&self, at: usize) -> &[AtomicU64; N] {
+        #[cfg(poste_loom)]
+        if let Some(model) = &self.model {
+            let found = model.words.iter().position(|word| *word == at);
+            let found = found.expect("the model has this word");
+            return model.rows[found..found + N].try_into().expect("the model has these words");
+        }
+        assert!(at % 8 == 0 && at + 8 * N <= self.words);
+        // SAFETY: in bounds, aligned and backed as just checked; every process reaches them by atomics only.
+        unsafe { self.start.add(at).cast::<[AtomicU64; N]>().as_ref() }
+    }
+
+    /// The word of four bytes at an offset, to sleep on.
+    ///
+    /// # Panics
+    /// As [`Mapping::word`].
+    #[must_use]
+    #[inline]
+    pub fn half(&self, at: usize) -> &AtomicU32 {
+        #[cfg(poste_loom)]
+        if let Some(model) = &self.model {
+            let found = model.halves.iter().find(|(word, _)| *word == at);
+            return &found.expect("the model has this word").1;
+        }
+        assert!(at % 4 == 0 && at + 4 <= self.words);
+        // SAFETY: in bounds, aligned and backed as just checked; every process reaches it by atomics only.
+        unsafe { self.start.add(at).cast::<AtomicU32>().as_ref() }
+    }
+
+    /// A body, in place; `None` where it isn't all there. Its stability is the writer's word: nobody
+    /// writes what they gave away. What must be believed is copied first.
+    #[must_use]
+    #[inline]
+    pub fn slice(&self, at: usize, size: usize) -> Option<&[u8]> {
+        if !self.holds(at, size) {
+            return None;
+        }
+        // SAFETY: in bounds and backed as just checked; that nobody writes it is the stated trust between users of one mailbox.
+        Some(unsafe { std::slice::from_raw_parts(self.start.add(at).as_ptr(), size) })
+    }
+
+    /// Room for a body, in place; `None` where it isn't all there or isn't to be written.
+    #[must_use]
+    #[inline]
+    pub fn slice_mut(&mut self, at: usize, size: usize) -> Option<&mut [u8]> {
+        if self.access != Access::Write || !self.holds(at, size) {
+            return None;
+        }
+        // SAFETY: in bounds, backed and writable as just checked; others read it only after it was given to them.
+        Some(unsafe { std::slice::from_raw_parts_mut(self.start.add(at).as_ptr(), size) })
+    }
+
+    /// Appends a body to `to`: whether it was all there.
+    #[must_use]
+    #[inline]
+    pub fn copy_out(&self, at: usize, size: usize, to: &mut Vec<u8>) -> bool {
+        if !self.holds(at, size) {
+            return false;
+        }
+        to.reserve(size);
+        let end = to.len();
+        // SAFETY: the source is in bounds and backed, the target was just reserved and is ours alone; bytes have no invalid values.
+        unsafe {
+            std::ptr::copy_nonoverlapping(
+                self.start.add(at).as_ptr(),
+                to.as_mut_ptr().add(end),
+                size,
+            );
+            to.set_len(end + size);
+        }
+        true
+    }
+
+    #[inline]
+    fn holds(&self, at: usize, size: usize) -> bool {
+        let Some(end) = at.checked_add(size) else { return false };
+        end <= self.backed().min(self.size)
+            || (end <= self.size && self.measure().is_ok_and(|now| end <= now))
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        if self.size == 0 {
+            return;
+        }
+        // SAFETY: this is the whole of what `new` mapped, and no reference outlives the value.
+        unsafe { libc::munmap(self.start.as_ptr().cast(), self.size) };
+    }
+}
+
+/// Reserves a file's bytes up to `size`, so that touching them can't fail, and makes it that long.
+///
+/// # Errors
+/// `ENOSPC` where the file system has no room for them.
+pub fn reserve(file: BorrowedFd<'_>, size: usize) -> Result<(), Errno> {
+    let size = u64::try_from(size).map_err(|_| Errno::OVERFLOW)?;
+    rustix::io::retry_on_intr(|| {
+        rustix::fs::fallocate(file, rustix::fs::FallocateFlags::empty(), 0, size)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(size: usize) -> OwnedFd {
+        let file = rustix::fs::memfd_create("mapping", rustix::fs::MemfdFlags::CLOEXEC).unwrap();
+        reserve(file.as_fd(), size).unwrap();
+        file
+    }
+
+    #[test]
+    fn what_the_file_does_not_back_is_refused() {
+        let mut mapping = Mapping::new(file(4096), 0, 1 << 20, Access::Write).unwrap();
+        assert!(mapping.slice(4000, 96).is_some());
+        assert!(mapping.slice(4000, 97).is_none());
+        assert!(mapping.slice(usize::MAX, 2).is_none());
+        assert!(mapping.slice_mut(1 << 20, 1).is_none());
+        let mut bytes = Vec::new();
+        assert!(!mapping.copy_out(4096, 1, &mut bytes));
+        reserve(mapping.file(), 8192).unwrap();
+        assert!(mapping.slice_mut(4096, 4096).is_some(), "it has grown");
+    }
+
+    #[test]
+    fn two_mappings_share_their_words() {
+        let file = file(4096);
+        let other = rustix::io::fcntl_dupfd_cloexec(&file, 0).unwrap();
+        let one = Mapping::new(file, 0, 4096, Access::Write).unwrap();
+        let two = Mapping::new(other, 0, 4096, Access::Write).unwrap();
+        one.word(8).store(7, crate::atomic::Ordering::SeqCst);
+        assert_eq!(two.word(8).load(crate::atomic::Ordering::SeqCst), 7);
+    }
+}

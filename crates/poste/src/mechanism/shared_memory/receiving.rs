@@ -1,0 +1,469 @@
+//! The receiving end of a mailbox: all its lanes.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::time::Instant;
+
+use poste_sys::atomic::Ordering;
+use rustix::event::PollFlags;
+
+use super::aside;
+use super::bell::Bell;
+use super::lane_file::{self, LaneFile};
+use super::mailbox::{Mailbox, Proof, no_room};
+use super::sending::refuse_check;
+use super::spinner::Spinner;
+use super::watcher::Watch;
+use super::{credentials, traits};
+use crate::capabilities::Peers;
+use crate::credentials::Credentials;
+use crate::error::{Error, Kind};
+use crate::limits::{BLIND_SLEEP, LEND_ABOVE, RECOVER_EVERY};
+use crate::mechanism::{Arrival, News, Opened, Opening, Pollable, RecvEnd, Settle, Settler};
+use crate::options::Spin;
+use crate::ring::claim::{Reader, Wanted};
+use crate::ring::layout::{Part, Place, Word, participant};
+use crate::ring::wake::{self, Set};
+use crate::wait::{Halt, Wait};
+
+pub(super) fn open(opening: &Opening<'_>) -> Result<Opened<dyn RecvEnd>, Error> {
+    refuse_check(opening.options)?;
+    let mailbox = Mailbox::open(opening.address, opening.options)?;
+    let traits = traits(&mailbox);
+    let place = mailbox.attach_receiver()?;
+    let end = Box::new(Receiving {
+        raw: opening.options.is_raw(),
+        seat: Arc::new(Seat { mailbox, place }),
+        lanes: Vec::new(),
+        epoch: None,
+        turn: 0,
+        body: Vec::new(),
+        lent: None,
+        credentials: credentials(),
+        spinner: Spinner::new(opening.options.spin),
+        watch: None,
+        bell: None,
+        recovered: Instant::now(),
+    });
+    Ok(Opened { end, traits, address: opening.address.clone() })
+}
+
+/// A receiver's place in the mailbox; given back when the end and all that it took are gone.
+#[derive(Debug)]
+struct Seat {
+    mailbox: Mailbox,
+    place: usize,
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        if self.mailbox.is_ours() {
+            self.mailbox.detach_receiver(self.place);
+        }
+    }
+}
+
+/// A lane, and who takes from it: what ends its messages, from whichever thread.
+#[derive(Debug)]
+struct Taking {
+    file: LaneFile,
+    seat: Arc<Seat>,
+}
+
+impl Settler for Taking {
+    #[inline]
+    fn settle(&self, token: u64, how: Settle) -> Result<(), Error> {
+        let (mailbox, lane) = (&self.seat.mailbox, &self.file.lane);
+        mailbox.check_life()?;
+        let (number, receiver) = (token, self.seat.place as u16);
+        let was_ours = match how {
+            Settle::Done => match lane.finish(number, receiver) {
+                Some(Wanted::Yes) => {
+                    mailbox.notify_sender(self.file.place);
+                    true
+                }
+                Some(Wanted::No) => true,
+                None => false,
+            },
+            Settle::Again => {
+                let was_ours = aside::give_back(mailbox, &self.file, number, receiver);
+                lane.rewind();
+                mailbox.notify();
+                was_ours
+            }
+        };
+        if was_ours {
+            return Ok(());
+        }
+        Err(Error::new(Kind::Corrupt, "the message was this receiver's no more"))
+    }
+}
+
+/// A lane as this receiver knows it.
+struct Known {
+    reader: Reader,
+    taking: Arc<Taking>,
+    /// Its sender is gone.
+    orphan: bool,
+    /// Its bytes made no sense: it is left alone.
+    broken: bool,
+    /// The priorities above 0 that may lie here, as of the last look.
+    urgent: u64,
+}
+
+impl Known {
+    fn new(file: LaneFile, seat: &Arc<Seat>) -> Known {
+        let reader = Reader::new(Arc::clone(&file.lane));
+        let taking = Arc::new(Taking { file, seat: Arc::clone(seat) });
+        Known { reader, taking, orphan: false, broken: false, urgent: 0 }
+    }
+}
+
+struct Receiving {
+    /// It takes raw messages too.
+    raw: bool,
+    seat: Arc<Seat>,
+    lanes: Vec<Known>,
+    /// As of which change of the table the lanes are known.
+    epoch: Option<u64>,
+    /// The lane to look at first.
+    turn: usize,
+    /// The body of the message taken last, where it was copied.
+    body: Vec<u8>,
+    /// Where it lies, where it was not.
+    lent: Option<(Arc<Taking>, Place)>,
+    credentials: Credentials,
+    spinner: Spinner,
+    watch: Option<Watch>,
+    bell: Option<Bell>,
+    /// When the dead were last seen to.
+    recovered: Instant,
+}
+
+/// A message that was found: the index of its lane, its number, its word.
+type Found = (usize, u64, Word);
+
+impl Receiving {
+    /// Sees to it that the lanes are those of the table.
+    #[inline]
+    fn know_lanes(&mut self) -> Result<(), Error> {
+        let epoch = self.seat.mailbox.epoch();
+        if self.epoch == Some(epoch) {
+            return Ok(());
+        }
+        self.look_at_table(epoch)
+    }
+
+    #[cold]
+    fn look_at_table(&mut self, epoch: u64) -> Result<(), Error> {
+        let mailbox = &self.seat.mailbox;
+        if mailbox.is_removed() {
+            return Err(Error::new(Kind::Removed, ""));
+        }
+        let mut lanes: Vec<Known> = Vec::new();
+        for (place, part) in mailbox.parts() {
+            if !matches!(part, Part::Sender | Part::Orphan) {
+                continue;
+            }
+            let number = lane_file::number_of(mailbox, place);
+            let known = self.lanes.iter().position(|known| {
+                (known.taking.file.place, known.taking.file.number) == (place, number)
+            });
+            let mut known = match known {
+                Some(index) => self.lanes.swap_remove(index),
+                // One that can't be opened is gone by now, or broken: the next change tells.
+                None => match lane_file::open(mailbox, place) {
+                    Ok(file) => Known::new(file, &self.seat),
+                    Err(_) => continue,
+                },
+            };
+            known.orphan = part == Part::Orphan;
+            lanes.push(known);
+        }
+        self.lanes = lanes;
+        self.turn = self.turn.min(self.lanes.len().saturating_sub(1));
+        self.epoch = Some(epoch);
+        Ok(())
+    }
+
+    /// The most urgent message that is ready, of all lanes; not taken yet.
+    #[inline]
+    fn find(&mut self) -> Result<Option<Found>, Error> {
+        self.know_lanes()?;
+        self.find_in_known()
+    }
+
+    /// As [`Receiving::find`], in the lanes as they are known: their indices stay what they are.
+    #[inline]
+    fn find_in_known(&mut self) -> Result<Option<Found>, Error> {
+        let mut urgent = 0;
+        for known in &mut self.lanes {
+            known.urgent = known.reader.urgent();
+            urgent |= known.urgent;
+        }
+        // Whatever a peer writes there: 31 priorities above 0.
+        let mut left = urgent & 0xffff_fffe;
+        while left != 0 {
+            let priority = 63 - left.leading_zeros();
+            left &= !(1 << priority);
+            let may = |known: &Known| known.urgent & (1 << priority) != 0;
+            if let Some(found) = self.find_priority(priority as u8, may)? {
+                return Ok(Some(found));
+            }
+        }
+        self.find_priority(0, |_| true)
+    }
+
+    #[inline]
+    fn find_priority(
+        &mut self,
+        priority: u8,
+        may: impl Fn(&Known) -> bool,
+    ) -> Result<Option<Found>, Error> {
+        let count = self.lanes.len();
+        for step in 0..count {
+            let mut index = self.turn + step;
+            if index >= count {
+                index -= count;
+            }
+            let known = &mut self.lanes[index];
+            if known.broken || !may(known) {
+                continue;
+            }
+            match known.reader.find(priority) {
+                Ok(None) => {}
+                Ok(Some((number, word))) => return Ok(Some((index, number, word))),
+                Err(fault) => {
+                    known.broken = true;
+                    return Err(Error::new(Kind::Corrupt, fault));
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// Takes the next message, if one is ready.
+    #[inline]
+    fn take(&mut self) -> Result<Option<Found>, Error> {
+        let receiver = self.seat.place as u16;
+        while let Some(found) = self.find()? {
+            let (index, number, word) = found;
+            if self.lanes[index].reader.lane().take(number, word, receiver) {
+                self.turn = index;
+                return Ok(Some(found));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Takes the next message, waiting for it; `None` when the wait is over.
+    #[cold]
+    fn wait(&mut self, wait: Wait) -> Result<Option<Found>, Error> {
+        let wait = wait.begin();
+        self.free_orphans();
+        if wait == Wait::Not {
+            return self.look_for_dead();
+        }
+        let seat = Arc::clone(&self.seat);
+        let mut spinner = std::mem::replace(&mut self.spinner, Spinner::new(Spin::Never));
+        let last = self.lanes.get(self.turn).map(|known| Arc::clone(known.reader.lane()));
+        let beside = || {
+            let here = poste_sys::cpu::current().map_or(0, |here| u64::from(here) + 1);
+            last.as_ref().is_some_and(|lane| lane.processor().load(Ordering::Relaxed) == here)
+        };
+        let done = match spinner.spin(wait, beside, || self.take()) {
+            Ok(None) => {
+                let start = Instant::now();
+                let slept = self.sleep(&seat, wait);
+                spinner.slept(start.elapsed());
+                slept
+            }
+            done => done,
+        };
+        self.spinner = spinner;
+        done
+    }
+
+    /// Sleeps until there is a message to take.
+    fn sleep(&mut self, seat: &Seat, wait: Wait) -> Result<Option<Found>, Error> {
+        let (mailbox, place) = (&seat.mailbox, seat.place);
+        let header = mailbox.header();
+        loop {
+            let epoch = mailbox.epoch();
+            let watch = match &mut self.watch {
+                Some(watch) => watch,
+                None => self.watch.insert(Watch::new(mailbox)?),
+            };
+            let slice = if watch.everybody(mailbox) { None } else { Some(BLIND_SLEEP) };
+            let mut looks = 0;
+            let slept = wait.sleep(wake::word(header, place), slice, || {
+                // Announced before each look: who chose this one has taken the announcement away.
+                Set::Asleep.enter(header, place);
+                looks += 1;
+                if looks > 1 && slice.is_some() {
+                    mailbox.recover(Some(place), Proof::Process);
+                }
+                match self.take()? {
+                    Some(found) => Ok(Some(ControlFlow::Break(found))),
+                    // Who came meanwhile is to be watched too.
+                    None if mailbox.epoch() != epoch => Ok(Some(ControlFlow::Continue(()))),
+                    None => Ok(None),
+                }
+            });
+            let chosen = !Set::Asleep.leave(header, place);
+            match slept {
+                Ok(Some(ControlFlow::Continue(()))) => {}
+                Ok(Some(ControlFlow::Break(found))) => {
+                    // Who was chosen and leaves more behind than it takes passes it on. What was
+                    // found is known by its lane's index, which must stay.
+                    if self.find_in_known().is_ok_and(|more| more.is_some()) {
+                        mailbox.notify();
+                    }
+                    return Ok(Some(found));
+                }
+                Ok(None) if chosen => return self.take(),
+                Ok(None) => return Ok(None),
+                Err(error) => {
+                    if chosen {
+                        mailbox.notify();
+                    }
+                    return Err(error);
+                }
+            }
+        }
+    }
+
+    /// Frees the lanes of senders that are gone, where all is done.
+    fn free_orphans(&mut self) {
+        for known in &self.lanes {
+            if known.orphan && known.reader.lane().is_drained() {
+                self.seat.mailbox.free_orphan(&known.taking.file);
+            }
+        }
+    }
+
+    /// Who never sleeps has no watcher: it sees to the dead itself now and then.
+    fn look_for_dead(&mut self) -> Result<Option<Found>, Error> {
+        if self.recovered.elapsed() < RECOVER_EVERY {
+            return Ok(None);
+        }
+        self.recovered = Instant::now();
+        match self.seat.mailbox.recover(Some(self.seat.place), Proof::Lock) {
+            0 => Ok(None),
+            _ => self.take(),
+        }
+    }
+
+    /// Fills in what was taken.
+    #[inline]
+    fn deliver(&mut self, found: Found, arrival: &mut Arrival) -> Result<(), Error> {
+        let (index, number, word) = found;
+        let taking = &self.lanes[index].taking;
+        let file = &taking.file;
+        let place = file.lane.place(number);
+        (arrival.sequence, arrival.sender) = file.lane.origin(number);
+        self.body.clear();
+        self.lent = None;
+        let is_there = if place.size <= LEND_ABOVE {
+            file.bodies.copy_out(place.offset, place.size, &mut self.body)
+        } else {
+            self.lent = Some((Arc::clone(taking), place));
+            file.bodies.slice(place.offset, place.size).is_some()
+        };
+        if !is_there || (word.raw && !self.raw) {
+            // It is no message; that it is done is all that can be said of it.
+            let _ = taking.settle(number, Settle::Done);
+            self.lent = None;
+            let detail = match is_there {
+                true => "the message was sent raw",
+                false => "a message's body lies outside of its lane",
+            };
+            return Err(Error::new(Kind::Corrupt, detail)
+                .with_hint("receive raw messages raw (--raw, Options::raw)"));
+        }
+        arrival.news = News::Piece;
+        arrival.settler = Some(Arc::clone(taking) as Arc<dyn Settler>);
+        arrival.token = number;
+        arrival.size = place.size;
+        arrival.priority = Some(u16::from(word.priority));
+        arrival.deliveries = u32::from(word.deliveries);
+        arrival.credentials = self.credentials;
+        Ok(())
+    }
+
+    /// Makes the bell say whether something is there: rung, or armed.
+    #[cold]
+    fn show_bell(&mut self) {
+        let seat = Arc::clone(&self.seat);
+        let nothing = |end: &mut Receiving| end.find().is_ok_and(|found| found.is_none());
+        if nothing(self) {
+            if let Some(bell) = &self.bell {
+                bell.silence();
+            }
+            Set::Armed.enter(seat.mailbox.header(), seat.place);
+            // After the announcement one more look.
+            if nothing(self) {
+                return;
+            }
+        }
+        if let Some(bell) = &self.bell {
+            // Once is enough, however often it was rung before.
+            bell.silence();
+            bell.ring();
+        }
+    }
+}
+
+impl RecvEnd for Receiving {
+    #[inline]
+    fn recv(&mut self, arrival: &mut Arrival, wait: Wait) -> Result<(), Error> {
+        self.seat.mailbox.check_life()?;
+        arrival.reset();
+        let found = match self.take()? {
+            None => self.wait(wait)?,
+            found => found,
+        };
+        let done = match found {
+            Some(found) => self.deliver(found, arrival),
+            None => Err(Halt::Later.receiving(wait)),
+        };
+        if self.bell.is_some() {
+            self.show_bell();
+        }
+        done
+    }
+
+    #[inline]
+    fn bytes(&self, arrival: &Arrival) -> &[u8] {
+        match &self.lent {
+            None => &self.body[..arrival.size.min(self.body.len())],
+            Some((taking, place)) => {
+                taking.file.bodies.slice(place.offset, place.size).unwrap_or(&[])
+            }
+        }
+    }
+
+    fn pollable(&mut self) -> Result<Pollable<'_>, Error> {
+        self.seat.mailbox.check_life()?;
+        let seat = Arc::clone(&self.seat);
+        let watch = match &mut self.watch {
+            Some(watch) => watch,
+            None => self.watch.insert(Watch::new(&seat.mailbox)?),
+        };
+        watch.everybody(&seat.mailbox);
+        if self.bell.is_none() {
+            let made = Bell::new(&seat.mailbox, seat.place);
+            self.bell = Some(made.map_err(no_room)?);
+            seat.mailbox.field(seat.place, participant::BELL).store(1, Ordering::SeqCst);
+            self.show_bell();
+        }
+        match &self.bell {
+            Some(bell) => Ok(Pollable { descriptor: bell.descriptor(), events: PollFlags::IN }),
+            None => unreachable!("it was just made"),
+        }
+    }
+
+    fn peers(&self) -> Peers {
+        self.seat.mailbox.peers(Part::Sender)
+    }
+}

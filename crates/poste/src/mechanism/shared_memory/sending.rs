@@ -1,0 +1,320 @@
+//! The sending end of a mailbox: its lane.
+
+use std::time::Instant;
+
+use poste_sys::atomic::Ordering;
+use rustix::event::PollFlags;
+use rustix::io::Errno;
+
+use super::bell::Bell;
+use super::lane_file::{LaneFile, bodies_max};
+use super::mailbox::{Mailbox, Proof, no_room};
+use super::spinner::Spinner;
+use super::traits;
+use super::watcher::Watch;
+use crate::capabilities::Peers;
+use crate::error::{Error, Kind};
+use crate::limits::{BLIND_SLEEP, HELD_MAX, PRIORITY_MAX};
+use crate::mechanism::{Frame, Opened, Opening, Pollable, SendEnd};
+use crate::options::Options;
+use crate::ring::lane::{self, Lane, Obstacle, Producer};
+use crate::ring::layout::{Part, Place, participant};
+use crate::ring::wake;
+use crate::wait::{Halt, Wait};
+
+pub(super) fn open(opening: &Opening<'_>) -> Result<Opened<dyn SendEnd>, Error> {
+    refuse_check(opening.options)?;
+    let mailbox = Mailbox::open(opening.address, opening.options)?;
+    let traits = traits(&mailbox);
+    let end = Box::new(Sending::new(mailbox, opening.options)?);
+    Ok(Opened { end, traits, address: opening.address.clone() })
+}
+
+/// There are no envelopes to carry a check of the body.
+pub(super) fn refuse_check(options: &Options) -> Result<(), Error> {
+    if options.check {
+        return Err(Error::new(Kind::NotSupported, "what lies in shared memory is on no wire")
+            .with_hint("leave out check"));
+    }
+    Ok(())
+}
+
+struct Sending {
+    mailbox: Mailbox,
+    place: usize,
+    producer: Producer,
+    /// How far the lane may grow, in bytes of bodies.
+    size_max: usize,
+    /// Its capacity was asked for: it grows until it holds as many.
+    sized: bool,
+    /// Its messages are marked as raw.
+    raw: bool,
+    /// Where a loan lies, and its size.
+    lent: Option<Place>,
+    spinner: Spinner,
+    watch: Option<Watch>,
+    bell: Option<Bell>,
+    /// The size for which there was no room last.
+    refused: usize,
+    /// How often it has published.
+    published: u32,
+}
+
+/// Where it runs a sender says once in so many times; asking costs as much as sending.
+const PROCESSOR_EVERY: u32 = 16;
+
+impl Sending {
+    fn new(mailbox: Mailbox, options: &Options) -> Result<Sending, Error> {
+        let (place, file) = mailbox.attach_sender()?;
+        let LaneFile { lane, bodies, .. } = file;
+        let terms = mailbox.terms();
+        let capacity = terms.capacity.unwrap_or(lane.slots());
+        let producer = Producer::resume(lane, bodies, capacity)
+            .map_err(|fault| Error::new(Kind::Corrupt, fault))?;
+        Ok(Sending {
+            size_max: bodies_max(&mailbox),
+            sized: terms.capacity.is_some(),
+            mailbox,
+            place,
+            producer,
+            raw: options.is_raw(),
+            lent: None,
+            spinner: Spinner::new(options.spin),
+            watch: None,
+            bell: None,
+            refused: 0,
+            published: 0,
+        })
+    }
+
+    /// Room for a body, waited for: its offset.
+    #[inline]
+    fn room(&mut self, size: usize, wait: Wait) -> Result<usize, Error> {
+        self.mailbox.check_life()?;
+        if self.mailbox.is_removed() {
+            return Err(Error::new(Kind::Removed, ""));
+        }
+        match self.producer.room_for(size) {
+            Ok(offset) => Ok(offset),
+            Err(obstacle) => self.wait_for_room(size, obstacle, wait),
+        }
+    }
+
+    #[cold]
+    fn wait_for_room(
+        &mut self,
+        size: usize,
+        mut obstacle: Obstacle,
+        wait: Wait,
+    ) -> Result<usize, Error> {
+        let wait = wait.begin();
+        // What is held back can't be taken, so it would never make room.
+        self.publish();
+        loop {
+            if let Obstacle::Bodies(need) = obstacle {
+                self.grow(need)?;
+            }
+            match self.producer.room_for(size) {
+                Ok(offset) => return Ok(offset),
+                Err(again) => obstacle = again,
+            }
+            if !self.wait_once(obstacle, wait)? {
+                self.refused = size;
+                self.show_room();
+                return Err(Halt::Later.sending(wait));
+            }
+            if self.mailbox.is_removed() {
+                return Err(Error::new(Kind::Removed, ""));
+            }
+        }
+    }
+
+    /// Makes the lane larger where a message needs it, or where the capacity was asked for.
+    fn grow(&mut self, need: usize) -> Result<(), Error> {
+        let size = self.producer.size();
+        let wish = if need * 4 > size {
+            need * 4
+        } else if self.sized {
+            size * 2
+        } else {
+            return Ok(());
+        };
+        let wish = wish.next_multiple_of(4096).min(self.size_max);
+        if wish <= size {
+            return Ok(());
+        }
+        let control = Lane::control_size(self.producer.lane().slots());
+        match poste_sys::mapping::reserve(self.producer.file(), control + wish) {
+            Ok(()) => self.producer.grown(),
+            // It goes as well when others are done.
+            Err(Errno::NOSPC) if need <= size => {}
+            Err(errno) => return Err(no_room(errno)),
+        }
+        Ok(())
+    }
+
+    /// Waits until something changes that may make room: whether it did within the wait.
+    fn wait_once(&mut self, obstacle: Obstacle, wait: Wait) -> Result<bool, Error> {
+        let Some(number) = self.producer.to_wait_for(obstacle) else { return Ok(true) };
+        if wait == Wait::Not {
+            return Ok(false);
+        }
+        let producer = &self.producer;
+        let spun = self.spinner.spin(wait, || false, || Ok(producer.came(number).then_some(())))?;
+        if spun.is_some() {
+            return Ok(true);
+        }
+        let watch = match &mut self.watch {
+            Some(watch) => watch,
+            None => self.watch.insert(Watch::new(&self.mailbox)?),
+        };
+        let start = Instant::now();
+        let epoch = self.mailbox.epoch();
+        let slice = if watch.everybody(&self.mailbox) { None } else { Some(BLIND_SLEEP) };
+        let (mailbox, place) = (&self.mailbox, self.place);
+        producer.want(number);
+        let mut looks = 0;
+        let slept = wait.sleep(wake::word(mailbox.header(), place), slice, || {
+            looks += 1;
+            if looks > 1 && slice.is_some() {
+                mailbox.recover(Some(place), Proof::Process);
+            }
+            // Who came meanwhile is to be watched too.
+            let changed = mailbox.epoch() != epoch;
+            Ok((changed || producer.came(number)).then_some(()))
+        })?;
+        producer.want_nothing();
+        self.spinner.slept(start.elapsed());
+        Ok(slept.is_some())
+    }
+
+    /// Writes the descriptor of a message whose body is in place.
+    #[inline]
+    fn write(&mut self, place: Place, frame: &Frame<'_>) {
+        let priority = frame.priority.min(PRIORITY_MAX) as u8;
+        let kind = lane::Kind { priority, raw: self.raw };
+        self.producer.write(place, kind, frame.sequence, frame.sender);
+        if !frame.more || self.producer.held() >= HELD_MAX {
+            self.publish();
+        }
+    }
+
+    /// Publishes what is held back, and wakes who waits for it.
+    #[inline]
+    fn publish(&mut self) {
+        if self.producer.held() == 0 {
+            return;
+        }
+        if self.published % PROCESSOR_EVERY == 0 {
+            let processor = poste_sys::cpu::current().map_or(0, |number| u64::from(number) + 1);
+            self.producer.lane().processor().store(processor, Ordering::Relaxed);
+        }
+        self.published = self.published.wrapping_add(1);
+        self.producer.publish();
+        self.mailbox.notify();
+    }
+
+    /// Makes the bell say whether there is room for what was sent or refused last.
+    fn show_room(&mut self) {
+        let Some(bell) = &self.bell else { return };
+        bell.silence();
+        let Err(obstacle) = self.producer.room_for(self.refused) else {
+            bell.ring();
+            return;
+        };
+        match self.producer.to_wait_for(obstacle) {
+            None => bell.ring(),
+            Some(number) => {
+                self.producer.want(number);
+                if self.producer.came(number) {
+                    bell.ring();
+                }
+            }
+        }
+    }
+}
+
+impl SendEnd for Sending {
+    #[inline]
+    fn send(&mut self, frame: &Frame<'_>, wait: Wait) -> Result<usize, Error> {
+        let size = frame.body.len();
+        let offset = self.room(size, wait)?;
+        match self.producer.body(offset, size) {
+            Some(body) => body.copy_from_slice(frame.body),
+            None => {
+                return Err(Error::new(Kind::Corrupt, "the lane's file is shorter than it was"));
+            }
+        }
+        self.write(Place { offset, size }, frame);
+        if self.bell.is_some() && !frame.more {
+            self.refused = size;
+            self.show_room();
+        }
+        Ok(size)
+    }
+
+    fn pollable(&mut self) -> Result<Pollable<'_>, Error> {
+        self.mailbox.check_life()?;
+        if self.bell.is_none() {
+            let made = Bell::new(&self.mailbox, self.place);
+            self.bell = Some(made.map_err(no_room)?);
+            self.mailbox.field(self.place, participant::BELL).store(1, Ordering::SeqCst);
+            self.show_room();
+        }
+        let watch = match &mut self.watch {
+            Some(watch) => watch,
+            None => self.watch.insert(Watch::new(&self.mailbox)?),
+        };
+        watch.everybody(&self.mailbox);
+        match &self.bell {
+            Some(bell) => Ok(Pollable { descriptor: bell.descriptor(), events: PollFlags::IN }),
+            None => unreachable!("it was just made"),
+        }
+    }
+
+    fn flush(&mut self, _wait: Wait) -> Result<(), Error> {
+        self.mailbox.check_life()?;
+        self.publish();
+        Ok(())
+    }
+
+    fn loan(&mut self, size: usize, wait: Wait) -> Result<(), Error> {
+        let offset = self.room(size, wait)?;
+        self.lent = Some(Place { offset, size });
+        Ok(())
+    }
+
+    fn lent(&self) -> &[u8] {
+        self.lent.and_then(|place| self.producer.written(place)).unwrap_or(&[])
+    }
+
+    fn lent_mut(&mut self) -> &mut [u8] {
+        match self.lent {
+            Some(place) => self.producer.body(place.offset, place.size).unwrap_or(&mut []),
+            None => &mut [],
+        }
+    }
+
+    fn send_loan(&mut self, size: usize, frame: &Frame<'_>) -> Result<(), Error> {
+        self.mailbox.check_life()?;
+        let Some(place) = self.lent.take().filter(|place| size <= place.size) else {
+            return Err(Error::new(Kind::NotSupported, "nothing of that size was lent"));
+        };
+        self.write(Place { size, ..place }, frame);
+        Ok(())
+    }
+
+    fn peers(&self) -> Peers {
+        self.mailbox.peers(Part::Receiver)
+    }
+}
+
+impl Drop for Sending {
+    fn drop(&mut self) {
+        if self.mailbox.is_ours() {
+            self.publish();
+            let drained = self.producer.is_drained();
+            self.mailbox.detach_sender(self.place, drained);
+        }
+    }
+}

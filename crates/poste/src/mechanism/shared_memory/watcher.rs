@@ -1,0 +1,226 @@
+//! Notices that other processes die, for those in this one that sleep: a freed lock wakes nobody.
+//!
+//! One thread for the whole process, started when the first end is about to sleep, and ended with
+//! the last end that slept. It waits on the
+//! pidfds of all participants of the mailboxes in use here, buries the dead, and wakes everybody.
+//! A participant that comes later wakes who sleeps, and who sleeps again looks here first. A forked
+//! child has no such thread; it gets one of its own. Sources: pidfd_open(2), epoll(7).
+
+use std::collections::HashMap;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+
+use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
+use rustix::event::{EventfdFlags, eventfd};
+use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+
+use super::mailbox::{Mailbox, Proof, myself};
+use crate::error::Error;
+use crate::wait::Wait;
+
+/// The watcher of this process.
+static WATCHER: Mutex<Option<Watcher>> = Mutex::new(None);
+
+/// What stands in epoll for the end of the thread; no process has this number.
+const ENOUGH: u64 = u64::MAX;
+
+/// The thread's name, for who looks at a process's threads.
+const NAME: &str = "poste-watcher";
+
+struct Watcher {
+    /// The life of the process that it belongs to.
+    life: u64,
+    epoll: Arc<OwnedFd>,
+    /// Readable when the thread is to end.
+    enough: OwnedFd,
+    thread: JoinHandle<()>,
+    mailboxes: Vec<Watched>,
+    processes: HashMap<u32, OwnedFd>,
+}
+
+struct Watched {
+    instance: [u64; 2],
+    /// Opened for the watcher alone, so that its locks exclude those of the ends here.
+    mailbox: Arc<Mailbox>,
+    /// How many ends here rely on it.
+    users: usize,
+}
+
+/// That one end relies on the watcher.
+#[derive(Debug)]
+pub(crate) struct Watch {
+    instance: [u64; 2],
+    life: u64,
+    /// Up to which change of the table the participants are watched.
+    epoch: Option<u64>,
+    /// All of them could be.
+    complete: bool,
+}
+
+impl Watch {
+    /// Sees to it that a mailbox is watched.
+    pub(crate) fn new(mailbox: &Mailbox) -> Result<Watch, Error> {
+        let instance = mailbox.instance();
+        let mut guard = lock();
+        let watcher = of_this_life(&mut guard)?;
+        match watcher.mailboxes.iter_mut().find(|watched| watched.instance == instance) {
+            Some(watched) => watched.users += 1,
+            None => {
+                let mailbox = Arc::new(mailbox.reopen()?);
+                watcher.mailboxes.push(Watched { instance, mailbox, users: 1 });
+            }
+        }
+        Ok(Watch { instance, life: watcher.life, epoch: None, complete: false })
+    }
+
+    /// Sees to it that everybody is watched who takes part now: whether that could be done. If not,
+    /// the caller must not rely on being woken.
+    pub(crate) fn everybody(&mut self, mailbox: &Mailbox) -> bool {
+        let epoch = mailbox.epoch();
+        if self.epoch == Some(epoch) {
+            return self.complete;
+        }
+        let mut guard = lock();
+        let Ok(watcher) = of_this_life(&mut guard) else { return false };
+        let mut somebody_died = false;
+        self.complete = true;
+        for (place, part) in mailbox.parts() {
+            if part == crate::ring::layout::Part::Orphan {
+                continue;
+            }
+            match watcher.watch(&mailbox.owner(place)) {
+                Ok(()) => {}
+                Err(Errno::SRCH) => somebody_died = true,
+                Err(_) => self.complete = false,
+            }
+        }
+        self.epoch = Some(epoch);
+        let watched = watcher.mailboxes.iter().find(|watched| watched.instance == self.instance);
+        let own = watched.map(|watched| Arc::clone(&watched.mailbox));
+        drop(guard);
+        if let (true, Some(own)) = (somebody_died, own) {
+            own.recover(None, Proof::Process);
+        }
+        self.complete
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        let mut guard = lock();
+        let Some(watcher) = guard.as_mut().filter(|watcher| watcher.life == self.life) else {
+            return;
+        };
+        for watched in &mut watcher.mailboxes {
+            if watched.instance == self.instance {
+                watched.users -= 1;
+            }
+        }
+        watcher.mailboxes.retain(|watched| watched.users > 0);
+        if !watcher.mailboxes.is_empty() {
+            return;
+        }
+        let last = guard.take();
+        drop(guard);
+        if let Some(watcher) = last {
+            watcher.end();
+        }
+    }
+}
+
+fn lock() -> MutexGuard<'static, Option<Watcher>> {
+    WATCHER.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The watcher, with its thread; after a fork a new one.
+fn of_this_life<'a>(
+    guard: &'a mut MutexGuard<'static, Option<Watcher>>,
+) -> Result<&'a mut Watcher, Error> {
+    let life = poste_sys::fork::life();
+    let system = |errno: Errno| Error::system(errno, "the thread that notices deaths");
+    if guard.as_ref().is_none_or(|watcher| watcher.life != life) {
+        let epoll = Arc::new(epoll::create(CreateFlags::CLOEXEC).map_err(system)?);
+        let enough = eventfd(0, EventfdFlags::CLOEXEC).map_err(system)?;
+        epoll::add(&epoll, &enough, EventData::new_u64(ENOUGH), EventFlags::IN).map_err(system)?;
+        let watched = Arc::clone(&epoll);
+        let thread = std::thread::Builder::new()
+            .name(NAME.to_owned())
+            .spawn(move || watch(&watched, life))
+            .map_err(|error| system(Errno::from_io_error(&error).unwrap_or(Errno::AGAIN)))?;
+        let (mailboxes, processes) = (Vec::new(), HashMap::new());
+        **guard = Some(Watcher { life, epoll, enough, thread, mailboxes, processes });
+    }
+    match guard.as_mut() {
+        Some(watcher) => Ok(watcher),
+        None => unreachable!("it was just made"),
+    }
+}
+
+impl Watcher {
+    /// Ends the thread, and with it all that is watched.
+    fn end(self) {
+        for process in self.processes.values() {
+            // A forked child may hold it open: then epoll would go on reporting it.
+            let _ = epoll::delete(&self.epoll, process);
+        }
+        // It takes eight bytes, once; and a thread that panicked has ended too.
+        let _ = rustix::io::write(&self.enough, &1_u64.to_ne_bytes());
+        let _ = self.thread.join();
+    }
+
+    /// Watches a process, if it isn't watched yet.
+    ///
+    /// # Errors
+    /// `ESRCH`: it is gone; others: it can't be watched.
+    fn watch(&mut self, owner: &crate::name::owner::Owner) -> Result<(), Errno> {
+        let me = myself();
+        if owner.pid == me.pid && owner.start == me.start {
+            return Ok(());
+        }
+        if owner.namespace != me.namespace {
+            return Err(Errno::XDEV);
+        }
+        if self.processes.contains_key(&owner.pid) {
+            return Ok(());
+        }
+        let pid = i32::try_from(owner.pid).ok().and_then(Pid::from_raw).ok_or(Errno::SRCH)?;
+        let process = pidfd_open(pid, PidfdFlags::empty())?;
+        // Only now that its number can't be another's any more.
+        if owner.is_gone() {
+            return Err(Errno::SRCH);
+        }
+        epoll::add(&self.epoll, &process, EventData::new_u64(owner.pid.into()), EventFlags::IN)?;
+        self.processes.insert(owner.pid, process);
+        Ok(())
+    }
+
+    /// Takes note of a process's end: the mailboxes to look at.
+    fn ended(&mut self, pid: u32) -> Vec<Arc<Mailbox>> {
+        if let Some(process) = self.processes.remove(&pid) {
+            // It was added; deleting fails only where it is gone already.
+            let _ = epoll::delete(&self.epoll, &process);
+        }
+        self.mailboxes.iter().map(|watched| Arc::clone(&watched.mailbox)).collect()
+    }
+}
+
+/// What the thread does, as long as the process lives.
+fn watch(epoll: &OwnedFd, life: u64) {
+    let mut ended = Vec::new();
+    while Wait::Forever.events(epoll.as_fd(), &mut ended).is_ok() {
+        if ended.contains(&ENOUGH) {
+            return;
+        }
+        for pid in ended.drain(..) {
+            let mailboxes = match lock().as_mut().filter(|watcher| watcher.life == life) {
+                Some(watcher) => watcher.ended(pid as u32),
+                None => return,
+            };
+            for mailbox in mailboxes {
+                mailbox.recover(None, Proof::Process);
+            }
+        }
+    }
+}

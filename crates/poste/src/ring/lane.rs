@@ -1,0 +1,556 @@
+//! A lane: what its sender and everybody else see of it, and the sender's own side.
+//!
+//! The sender alone writes descriptors, bodies and `head`; it finds room, writes, and publishes. What
+//! it knows it can read back from the lane: a sender that takes an orphan over goes on where the
+//! dead one stopped, and what that one had not published was never there.
+
+use std::sync::Arc;
+
+use poste_sys::atomic::{AtomicU64, Ordering, store_fenced};
+use poste_sys::mapping::Mapping;
+
+use super::layout::{Place, State, Word, descriptor, lane, room};
+
+/// The part of a lane that everybody shares: its words.
+#[derive(Debug)]
+pub(crate) struct Lane {
+    control: Mapping,
+    /// How many descriptors it has, a power of two.
+    slots: u64,
+}
+
+/// What is wrong with a lane's bytes.
+pub(crate) type Fault = &'static str;
+
+/// The value of `wanted` that means: whichever message is done next.
+pub(crate) const ANY: u64 = u64::MAX;
+
+impl Lane {
+    /// The size of the words of a lane with so many descriptors.
+    pub(crate) fn control_size(slots: u64) -> usize {
+        (lane::DESCRIPTORS + slots as usize * descriptor::SIZE).next_multiple_of(4096)
+    }
+
+    /// Writes the words of a new lane.
+    pub(crate) fn format(control: &Mapping, slots: u64, instance: [u64; 2]) {
+        let set = |at, value| control.word(at).store(value, Ordering::Relaxed);
+        set(lane::SLOTS, slots);
+        set(lane::BODIES, Lane::control_size(slots) as u64);
+        set(lane::INSTANCE, instance[0]);
+        set(lane::INSTANCE + 8, instance[1]);
+        // Numbers begin with the second lap, so that an untouched word is always an old one.
+        set(lane::HEAD, slots);
+        set(lane::MAGIC, super::layout::LANE_MAGIC);
+    }
+
+    /// Takes a lane's words as they are, after a look at what they say.
+    pub(crate) fn over(control: Mapping, slots: u64) -> Result<Lane, Fault> {
+        if !slots.is_power_of_two() || control.backed() < Lane::control_size(slots) {
+            return Err("a lane's file is too short for its descriptors");
+        }
+        Ok(Lane { control, slots })
+    }
+
+    /// How many descriptors it has.
+    pub(crate) fn slots(&self) -> u64 {
+        self.slots
+    }
+
+    /// The word of message `number`; it is about this message only if it carries its number.
+    #[inline]
+    pub(crate) fn word(&self, number: u64) -> &AtomicU64 {
+        &self.descriptor(number)[descriptor::WORD / 8]
+    }
+
+    /// Where the body of message `number` lies. To be asked by who has taken it, or wrote it.
+    #[inline]
+    pub(crate) fn place(&self, number: u64) -> Place {
+        Place::read(self.descriptor(number)[descriptor::PLACE / 8].load(Ordering::Relaxed))
+    }
+
+    /// The message's number with its sender, and the sender's own.
+    #[inline]
+    pub(crate) fn origin(&self, number: u64) -> (u64, u64) {
+        let words = self.descriptor(number);
+        let read = |field: usize| words[field / 8].load(Ordering::Relaxed);
+        (read(descriptor::SEQUENCE), read(descriptor::SENDER))
+    }
+
+    /// All messages before this number are done. Written by the sender with release, after it has
+    /// read their `done` with acquire; read with acquire.
+    #[inline]
+    pub(crate) fn head(&self) -> &AtomicU64 {
+        self.control.word(lane::HEAD)
+    }
+
+    /// One bit for each priority above 0 that may lie here.
+    #[inline]
+    pub(crate) fn urgent(&self) -> &AtomicU64 {
+        self.control.word(lane::URGENT)
+    }
+
+    /// Counts how often messages became ready again.
+    #[inline]
+    pub(crate) fn rewinds(&self) -> &AtomicU64 {
+        self.control.word(lane::REWINDS)
+    }
+
+    /// What the sender waits for: see the layout.
+    #[inline]
+    pub(crate) fn wanted(&self) -> &AtomicU64 {
+        self.control.word(lane::WANTED)
+    }
+
+    /// The processor that the sender waited on last, plus 1.
+    pub(crate) fn processor(&self) -> &AtomicU64 {
+        self.control.word(lane::PROCESSOR)
+    }
+
+    /// How many messages came again.
+    pub(crate) fn redelivered(&self) -> &AtomicU64 {
+        self.control.word(lane::REDELIVERED)
+    }
+
+    /// How many messages were set aside.
+    pub(crate) fn aside(&self) -> &AtomicU64 {
+        self.control.word(lane::ASIDE)
+    }
+
+    #[inline]
+    fn descriptor(&self, number: u64) -> &[AtomicU64; descriptor::SIZE / 8] {
+        let slot = (number & (self.slots - 1)) as usize;
+        self.control.words(lane::DESCRIPTORS + slot * descriptor::SIZE)
+    }
+
+    /// The word of message `number`, if it is about it. Acquire: pairs with the release of who
+    /// stored the state, so that what it says of the body is so.
+    #[inline]
+    pub(crate) fn look(&self, number: u64) -> Option<Word> {
+        let word = Word::read(self.word(number).load(Ordering::Acquire));
+        (word.number == number as u32).then_some(word)
+    }
+
+    /// The published messages that are not known to be done: numbers from the head to the first
+    /// that isn't there. What they hold is bounded by the descriptors, whatever a peer wrote.
+    pub(crate) fn published(&self) -> std::ops::Range<u64> {
+        let head = self.head().load(Ordering::Acquire);
+        let there =
+            (0..self.slots).take_while(|step| self.look(head.wrapping_add(*step)).is_some());
+        head..head.wrapping_add(there.count() as u64)
+    }
+
+    /// How many messages wait, and how many are taken.
+    pub(crate) fn depth(&self) -> (u64, u64) {
+        self.published().fold((0, 0), |(ready, taken), number| {
+            match self.look(number).map(|word| word.state) {
+                Some(State::Ready) => (ready + 1, taken),
+                Some(State::Taken) => (ready, taken + 1),
+                _ => (ready, taken),
+            }
+        })
+    }
+
+    /// What must hold of a lane whenever nobody is within a step, whoever was killed where: what is
+    /// published is a row of known states, its bodies lie in the file and don't overlap.
+    pub(crate) fn check(&self, bodies: usize) -> Result<(), Fault> {
+        let mut places = Vec::new();
+        for number in self.published() {
+            match self.look(number).map(|word| word.state) {
+                Some(State::Unknown) | None => return Err("a message has no known state"),
+                Some(State::Done) => {}
+                Some(State::Ready | State::Taken) => places.push(self.place(number)),
+            }
+        }
+        places.sort_by_key(|place| place.offset);
+        for (index, place) in places.iter().enumerate() {
+            let end = place.offset.saturating_add(place.room());
+            if end > bodies || places.get(index + 1).is_some_and(|next| next.offset < end) {
+                return Err("a message's body lies outside its lane, or in another's");
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Why there is no room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Obstacle {
+    /// The bodies have no room for so many bytes in a row.
+    Bodies(usize),
+    /// As many messages lie there as may.
+    Messages,
+}
+
+/// The sender's side.
+#[derive(Debug)]
+pub(crate) struct Producer {
+    lane: Arc<Lane>,
+    bodies: Mapping,
+    /// How many messages may lie there.
+    capacity: u64,
+    /// As the word `head`.
+    head: u64,
+    /// Messages before this number are published.
+    published: u64,
+    /// What the messages after those are, which are written and held back.
+    held: Vec<Kind>,
+    /// Where the next body goes, unless the ring ends there.
+    write: usize,
+    /// Where the body of message `head` lies, if there is one: free room ends there.
+    oldest: usize,
+    /// How many messages of each priority are not known to be done.
+    lying: [u32; 32],
+}
+
+/// No lane ever carries so many messages.
+const NUMBER_MAX: u64 = 1 << 56;
+
+/// What is done is looked for after each such number of messages: each look is a cache line's way
+/// from a receiver, and a ring that is emptied early stays in the nearer caches.
+const RECLAIM_EVERY: u64 = 256;
+
+impl Producer {
+    /// Goes on with a lane as it is, new or somebody's before.
+    pub(crate) fn resume(lane: Arc<Lane>, bodies: Mapping, capacity: u64) -> Result<Self, Fault> {
+        let mut lying = [0; 32];
+        let range = lane.published();
+        if range.start < lane.slots || range.start > NUMBER_MAX {
+            return Err("a lane's head is before its beginning, or beyond any end");
+        }
+        let mut write = 0;
+        for number in range.clone() {
+            let word = lane.look(number).ok_or("a lane changed while nobody had it")?;
+            let place = lane.place(number);
+            if place.offset.saturating_add(place.room()) > bodies.backed() {
+                return Err("a message's body lies outside of its lane");
+            }
+            lying[usize::from(word.priority)] += 1;
+            write = place.offset + place.room();
+        }
+        let urgent = (1..32).filter(|priority| lying[*priority] > 0);
+        let urgent = urgent.fold(0, |bits, priority| bits | 1 << priority);
+        lane.urgent().store(urgent, Ordering::Release);
+        lane.wanted().store(0, Ordering::Release);
+        let capacity = capacity.clamp(1, lane.slots);
+        let (head, published) = (range.start, range.end);
+        let oldest = if head < published { lane.place(head).offset } else { 0 };
+        let held = Vec::new();
+        Ok(Producer { lane, bodies, capacity, head, published, held, write, oldest, lying })
+    }
+
+    /// The lane.
+    #[inline]
+    pub(crate) fn lane(&self) -> &Arc<Lane> {
+        &self.lane
+    }
+
+    /// The file that the lane lies in.
+    pub(crate) fn file(&self) -> std::os::fd::BorrowedFd<'_> {
+        self.bodies.file()
+    }
+
+    /// How many bytes of bodies the lane has.
+    pub(crate) fn size(&self) -> usize {
+        self.bodies.backed()
+    }
+
+    /// Takes note that the file has grown.
+    pub(crate) fn grown(&self) {
+        // What cannot be measured has not grown for us.
+        let _ = self.bodies.measure();
+    }
+
+    /// How many messages are written and not published.
+    #[inline]
+    pub(crate) fn held(&self) -> usize {
+        self.held.len()
+    }
+
+    /// Whether all that was published is done.
+    pub(crate) fn is_drained(&mut self) -> bool {
+        self.reclaim();
+        self.head == self.published
+    }
+
+    /// The number of the next message.
+    #[inline]
+    fn tail(&self) -> u64 {
+        self.published + self.held.len() as u64
+    }
+
+    /// Room for a body: its offset. Nothing is taken by asking.
+    #[inline]
+    pub(crate) fn room_for(&mut self, size: usize) -> Result<usize, Obstacle> {
+        let lying = self.tail() - self.head;
+        if lying >= self.capacity || lying >= RECLAIM_EVERY && lying % RECLAIM_EVERY == 0 {
+            self.reclaim();
+            self.check_count()?;
+        }
+        let need = room(size);
+        if let Some(offset) = self.find(need) {
+            return Ok(offset);
+        }
+        self.reclaim();
+        self.find(need).ok_or(Obstacle::Bodies(need))
+    }
+
+    /// Whether one more message may lie here.
+    fn check_count(&self) -> Result<(), Obstacle> {
+        let lying = self.tail() - self.head;
+        if lying >= self.lane.slots || (lying >= self.capacity && self.live() >= self.capacity) {
+            return Err(Obstacle::Messages);
+        }
+        Ok(())
+    }
+
+    /// How many messages are not done, also behind the oldest.
+    fn live(&self) -> u64 {
+        let done = (self.head..self.published).filter(|number| self.is_done(*number)).count();
+        self.tail() - self.head - done as u64
+    }
+
+    #[inline]
+    fn is_done(&self, number: u64) -> bool {
+        // Acquire, by `look`: pairs with the receiver's `done`, so that its reads of the body come
+        // before our next write there.
+        self.lane.look(number).is_some_and(|word| word.state == State::Done)
+    }
+
+    /// A place for so many bytes in the ring of bodies.
+    #[inline]
+    fn find(&mut self, need: usize) -> Option<usize> {
+        let end = self.bodies.backed();
+        if self.head == self.tail() {
+            // Nothing lies here: begin anew, where the memory is warm.
+            self.write = 0;
+            return (need <= end).then_some(0);
+        }
+        if self.write > self.oldest {
+            if need <= end.saturating_sub(self.write) {
+                return Some(self.write);
+            }
+            return (need <= self.oldest).then_some(0);
+        }
+        (need <= self.oldest - self.write).then_some(self.write)
+    }
+
+    /// Passes over what is done at the ring's old end.
+    fn reclaim(&mut self) {
+        let old = self.head;
+        while self.head < self.published {
+            let Some(word) = self.lane.look(self.head) else { break };
+            if word.state != State::Done {
+                break;
+            }
+            self.forget(word);
+            self.head += 1;
+        }
+        if self.head == old {
+            return;
+        }
+        if self.head < self.tail() {
+            self.oldest = self.lane.place(self.head).offset;
+        }
+        // Before any descriptor is written again. Release: who reads it comes after the messages
+        // that it passes over, which were done when they were read above.
+        self.lane.head().store(self.head, Ordering::Release);
+    }
+
+    fn forget(&mut self, word: Word) {
+        let lying = &mut self.lying[usize::from(word.priority)];
+        *lying = lying.saturating_sub(1);
+        if word.priority > 0 && *lying == 0 {
+            let urgent = self.lane.urgent();
+            urgent.store(urgent.load(Ordering::Relaxed) & !(1 << word.priority), Ordering::Release);
+        }
+    }
+
+    /// The room at an offset that [`Producer::room_for`] gave.
+    #[inline]
+    pub(crate) fn body(&mut self, offset: usize, size: usize) -> Option<&mut [u8]> {
+        self.bodies.slice_mut(offset, size)
+    }
+
+    /// What was written in room that [`Producer::room_for`] gave.
+    pub(crate) fn written(&self, place: Place) -> Option<&[u8]> {
+        self.bodies.slice(place.offset, place.size)
+    }
+
+    /// Writes a message's descriptor, and holds the message back.
+    #[inline]
+    pub(crate) fn write(&mut self, place: Place, kind: Kind, sequence: u64, sender: u64) {
+        let number = self.tail();
+        let words = self.lane.descriptor(number);
+        let set = |field: usize, value| words[field / 8].store(value, Ordering::Relaxed);
+        set(descriptor::PLACE, place.write());
+        set(descriptor::SEQUENCE, sequence);
+        set(descriptor::SENDER, sender);
+        if self.head == number {
+            self.oldest = place.offset;
+        }
+        self.write = place.offset + place.room();
+        self.note(kind.priority);
+        self.held.push(kind);
+    }
+
+    /// Counts a priority. One above 0 is announced before its message is there, and the bit goes
+    /// when none of it lies here any more: it says "may".
+    #[inline]
+    fn note(&mut self, priority: u8) {
+        let lying = &mut self.lying[usize::from(priority & 31)];
+        *lying += 1;
+        if priority > 0 && *lying == 1 {
+            let urgent = self.lane.urgent();
+            // Only this sender writes it. Release, and the word after it: who sees the message ready
+            // with acquire sees the bit.
+            urgent.store(urgent.load(Ordering::Relaxed) | 1 << priority, Ordering::Release);
+        }
+    }
+
+    /// Publishes what is held back: the commit point of each message is the store of its word. After
+    /// the last one stands a full barrier: the sender's look at who sleeps comes after it, as the
+    /// sleeper's look at the words comes after its announcement (wake.rs). Release pairs with the
+    /// acquire of `Lane::look`.
+    #[inline]
+    pub(crate) fn publish(&mut self) {
+        let Some((last, before)) = self.held.split_last() else { return };
+        for kind in before {
+            let word = self.lane.word(self.published);
+            word.store(ready(self.published, *kind), Ordering::Release);
+            self.published += 1;
+        }
+        store_fenced(self.lane.word(self.published), ready(self.published, *last));
+        self.published += 1;
+        self.held.clear();
+    }
+
+    /// The message whose end to wait for when there was no room: in the middle of what lies here,
+    /// so that waking pays. `None`: something is done already, look again.
+    pub(crate) fn to_wait_for(&self, obstacle: Obstacle) -> Option<u64> {
+        let count = self.published - self.head;
+        if count == 0 || self.is_done(self.head) {
+            return None;
+        }
+        if obstacle == Obstacle::Messages && count <= ANY_BELOW {
+            return Some(ANY);
+        }
+        let middle = self.head + (count - 1) / 2;
+        (self.head..=middle).rev().find(|number| !self.is_done(*number))
+    }
+
+    /// Says which message's end is waited for; the caller then looks whether it came before, and
+    /// sleeps only if not. A full barrier, as in [`Producer::publish`]; pairs with `Lane::finish`.
+    pub(crate) fn want(&self, number: u64) {
+        store_fenced(self.lane.wanted(), number.wrapping_add(u64::from(number != ANY)));
+    }
+
+    /// Waits for nothing any more.
+    pub(crate) fn want_nothing(&self) {
+        self.lane.wanted().store(0, Ordering::Release);
+    }
+
+    /// Whether what is waited for has come: after [`Producer::want`].
+    pub(crate) fn came(&self, number: u64) -> bool {
+        if number == ANY { self.live() < self.tail() - self.head } else { self.is_done(number) }
+    }
+}
+
+/// Where so few messages may lie, each that is done is worth being woken for.
+const ANY_BELOW: u64 = 32;
+
+/// What a message is beside its bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Kind {
+    /// 0 to 31, the higher first.
+    pub(crate) priority: u8,
+    /// It is no message of poste's.
+    pub(crate) raw: bool,
+}
+
+/// The word of a message that is ready for the first time.
+#[inline]
+fn ready(number: u64, kind: Kind) -> u64 {
+    let Kind { priority, raw } = kind;
+    let number = number as u32;
+    Word { number, state: State::Ready, deliveries: 0, receiver: 0, priority, raw }.write()
+}
+
+#[cfg(all(test, not(poste_loom)))]
+mod tests {
+    use super::*;
+    use crate::ring::claim::Reader;
+    use poste_sys::mapping::{Access, reserve};
+    use std::collections::VecDeque;
+    use std::os::fd::AsFd;
+
+    fn file(size: usize) -> std::os::fd::OwnedFd {
+        let file = rustix::fs::memfd_create("lane", rustix::fs::MemfdFlags::CLOEXEC).unwrap();
+        reserve(file.as_fd(), size).unwrap();
+        file
+    }
+
+    /// What is sent comes out as it was, whatever the sizes, however late it is ended and whoever
+    /// goes on; and the invariant holds after each step.
+    #[test]
+    fn a_lane_keeps_its_messages_whatever_the_order_of_their_ends() {
+        const SLOTS: u64 = 32;
+        let control = Lane::control_size(SLOTS);
+        let words = Mapping::new(file(control), 0, control, Access::Write).unwrap();
+        Lane::format(&words, SLOTS, [1, 2]);
+        let lane = Arc::new(Lane::over(words, SLOTS).unwrap());
+        let bodies = file(16 << 10);
+        let map = |access| {
+            let copy = rustix::io::fcntl_dupfd_cloexec(&bodies, 0).unwrap();
+            Mapping::new(copy, 0, 64 << 10, access).unwrap()
+        };
+        let resume = || Producer::resume(Arc::clone(&lane), map(Access::Write), 20).unwrap();
+        let (mut producer, mut reader) = (resume(), Reader::new(Arc::clone(&lane)));
+        let reading = map(Access::Read);
+        let (mut waiting, mut taken) = (VecDeque::new(), Vec::new());
+        let mut dice = 0x2545_f491_4f6c_dd1d_u64;
+        let mut roll = |sides: u64| {
+            dice ^= dice << 13;
+            dice ^= dice >> 7;
+            dice ^= dice << 17;
+            dice % sides
+        };
+        for sequence in 0..20_000_u64 {
+            match roll(8) {
+                0..=3 => {
+                    let size = roll(3000) as usize;
+                    if let Ok(offset) = producer.room_for(size) {
+                        producer.body(offset, size).unwrap().fill(sequence as u8);
+                        let kind = Kind { priority: 0, raw: false };
+                        producer.write(Place { offset, size }, kind, sequence, 0);
+                        producer.publish();
+                        waiting.push_back((sequence, size));
+                    }
+                }
+                4 | 5 => {
+                    let found = reader.urgent() == 0 && !waiting.is_empty();
+                    if let (true, Some((number, word))) = (found, reader.find(0).unwrap()) {
+                        assert!(lane.take(number, word, 7));
+                        assert_eq!(
+                            Some(lane.origin(number).0),
+                            waiting.pop_front().map(|one| one.0)
+                        );
+                        taken.push(number);
+                    }
+                }
+                6 if !taken.is_empty() => {
+                    let number = taken.swap_remove(roll(taken.len() as u64) as usize);
+                    let (place, (sequence, _)) = (lane.place(number), lane.origin(number));
+                    let body = reading.slice(place.offset, place.size).unwrap();
+                    assert!(body.iter().all(|byte| *byte == sequence as u8));
+                    assert!(lane.finish(number, 7).is_some());
+                }
+                // The sender is gone, and another goes on.
+                _ if roll(20) == 0 => producer = resume(),
+                _ => {}
+            }
+            assert!(waiting.len() + taken.len() <= 20, "no more than its capacity");
+            assert_eq!(lane.depth(), (waiting.len() as u64, taken.len() as u64));
+            lane.check(16 << 10).unwrap();
+        }
+    }
+}

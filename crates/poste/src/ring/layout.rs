@@ -1,0 +1,284 @@
+//! The bytes of a mailbox: its header file, and a lane's file. All words are eight bytes, aligned,
+//! in the machine's own order, and reached as atomics.
+
+/// Begins a header file.
+pub(crate) const MAGIC: u64 = u64::from_ne_bytes(*b"poste-mb");
+
+/// Begins a lane's file.
+pub(crate) const LANE_MAGIC: u64 = u64::from_ne_bytes(*b"poste-ln");
+
+/// The version of the layout, and a mark that reads otherwise in another byte order.
+pub(crate) const VERSION: u64 = (1 << 32) | 0x0102_0304;
+
+/// The header file.
+///
+/// ```text
+///    0  magic        8  version      16  page size    24  instance, 2 words
+///   40  boot, 2 words               56  largest message
+///   64  capacity of a lane, in messages: 0 is as many as there are descriptors
+///   72  deliveries after which a message is set aside: 0 is never
+///  128  epoch: counts the changes of the table below           read often, written seldom
+///  136  life: 0 in use, 1 removed
+///  144  how many senders there were ever    152  how many receivers
+///  192  asleep, 4 words: one bit for each participant          read by every send
+///  224  armed, 4 words: whose bell is to be rung
+///  256  the table: 256 participants of 128 bytes
+/// ```
+pub(crate) mod header {
+    pub(crate) const MAGIC: usize = 0;
+    pub(crate) const VERSION: usize = 8;
+    pub(crate) const PAGE: usize = 16;
+    pub(crate) const INSTANCE: usize = 24;
+    pub(crate) const BOOT: usize = 40;
+    pub(crate) const MESSAGE_SIZE: usize = 56;
+    pub(crate) const CAPACITY: usize = 64;
+    pub(crate) const DELIVERIES: usize = 72;
+    pub(crate) const EPOCH: usize = 128;
+    pub(crate) const LIFE: usize = 136;
+    pub(crate) const SENDERS: usize = 144;
+    pub(crate) const RECEIVERS: usize = 152;
+    pub(crate) const ASLEEP: usize = 192;
+    pub(crate) const ARMED: usize = 224;
+    pub(crate) const TABLE: usize = 256;
+
+    const _: () = assert!(ASLEEP % 64 == 0 && ARMED + 32 == TABLE && EPOCH % 64 == 0);
+}
+
+/// How many participants a mailbox has room for: senders, receivers, and lanes of those who left.
+pub(crate) const PARTICIPANTS: usize = 256;
+
+/// A participant's part of the table.
+///
+/// ```text
+///   0  state: what it is | how often this place was taken, shifted by 8
+///   8  process   16  its start   24  its namespace   32  the number in its lane's file name
+///  64  word to sleep on (4 bytes): 0 asleep, 1 look again
+///  72  the processor that it waited on last, plus 1
+///  80  whether its descriptor is asked for: 1
+/// ```
+pub(crate) mod participant {
+    pub(crate) const SIZE: usize = 128;
+    pub(crate) const STATE: usize = 0;
+    pub(crate) const PROCESS: usize = 8;
+    pub(crate) const START: usize = 16;
+    pub(crate) const NAMESPACE: usize = 24;
+    pub(crate) const LANE: usize = 32;
+    pub(crate) const WORD: usize = 64;
+    pub(crate) const PROCESSOR: usize = 72;
+    pub(crate) const BELL: usize = 80;
+
+    const _: () = assert!(BELL < SIZE && SIZE % 64 == 0 && WORD % 64 == 0);
+}
+
+/// Where a participant's part begins.
+pub(crate) const fn participant_at(place: usize) -> usize {
+    header::TABLE + place * participant::SIZE
+}
+
+/// The size of a header file.
+pub(crate) const HEADER_SIZE: usize = (participant_at(PARTICIPANTS)).next_multiple_of(4096);
+
+/// A lane's file: this page, then the descriptors, then the bodies, each beginning on a page.
+///
+/// ```text
+///    0  magic    8  descriptors, a power of two    16  where the bodies begin
+///   24  instance of the mailbox, 2 words
+///   64  urgent: one bit for each priority above 0 that may lie here   } read by each receive,
+///   72  rewinds: counts how often messages became ready again         } written seldom
+///   80  wanted: 1 + the number of the message whose end the sender waits for; 0: it doesn't
+///   88  the processor that the sender waited on last, plus 1
+///  128  head: all messages before this number are done                  written by the sender
+///  192  how many messages came again     200  how many were set aside
+/// 4096  descriptors
+/// ```
+pub(crate) mod lane {
+    pub(crate) const MAGIC: usize = 0;
+    pub(crate) const SLOTS: usize = 8;
+    pub(crate) const BODIES: usize = 16;
+    pub(crate) const INSTANCE: usize = 24;
+    pub(crate) const URGENT: usize = 64;
+    pub(crate) const REWINDS: usize = 72;
+    pub(crate) const WANTED: usize = 80;
+    pub(crate) const PROCESSOR: usize = 88;
+    pub(crate) const HEAD: usize = 128;
+    pub(crate) const REDELIVERED: usize = 192;
+    pub(crate) const ASIDE: usize = 200;
+    pub(crate) const DESCRIPTORS: usize = 4096;
+}
+
+/// A descriptor, two of them to a cache line.
+///
+/// ```text
+///   0  word: number, low half | deliveries 8 | receiver 12 | priority 5, zeros 3 | raw 1 | state 3
+///   8  place: offset of the body in lines of 64 bytes | size in bytes, each 4 bytes
+///  16  sequence: the message's number with its sender
+///  24  sender: a number that it drew
+/// ```
+pub(crate) mod descriptor {
+    pub(crate) const SIZE: usize = 32;
+    pub(crate) const WORD: usize = 0;
+    pub(crate) const PLACE: usize = 8;
+    pub(crate) const SEQUENCE: usize = 16;
+    pub(crate) const SENDER: usize = 24;
+}
+
+/// Bodies begin on lines of so many bytes, so that none shares a cache line with another.
+pub(crate) const LINE: usize = 64;
+
+/// What a participant is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Part {
+    /// Nobody.
+    Free,
+    /// A sender, with a lane.
+    Sender,
+    /// A receiver.
+    Receiver,
+    /// The lane of a sender that is gone; the next sender goes on with it.
+    Orphan,
+    /// What no version of ours writes.
+    Unknown,
+}
+
+impl Part {
+    pub(crate) fn of(state: u64) -> Part {
+        match state & 0xff {
+            0 => Part::Free,
+            1 => Part::Sender,
+            2 => Part::Receiver,
+            3 => Part::Orphan,
+            _ => Part::Unknown,
+        }
+    }
+
+    /// The state word for the next taking, or leaving, of a place.
+    pub(crate) fn after(self, state: u64) -> u64 {
+        let part = match self {
+            Part::Free | Part::Unknown => 0,
+            Part::Sender => 1,
+            Part::Receiver => 2,
+            Part::Orphan => 3,
+        };
+        ((state >> 8).wrapping_add(1) << 8) | part
+    }
+}
+
+/// The states of a message. A word whose number is another message's says nothing of this one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum State {
+    /// It waits for a receiver.
+    Ready,
+    /// A receiver has it.
+    Taken,
+    /// It is done; its room is the sender's again.
+    Done,
+    /// What no version of ours writes.
+    Unknown,
+}
+
+/// A descriptor's first word, taken apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Word {
+    /// The low half of the message's number.
+    pub(crate) number: u32,
+    pub(crate) state: State,
+    pub(crate) deliveries: u8,
+    pub(crate) receiver: u16,
+    pub(crate) priority: u8,
+    /// It was sent raw: it is no message of poste's.
+    pub(crate) raw: bool,
+}
+
+impl Word {
+    #[inline]
+    pub(crate) fn read(word: u64) -> Word {
+        Word {
+            number: (word >> 32) as u32,
+            state: match word & 7 {
+                1 => State::Ready,
+                2 => State::Taken,
+                3 => State::Done,
+                _ => State::Unknown,
+            },
+            deliveries: (word >> 24) as u8,
+            receiver: (word >> 12) as u16 & 0xfff,
+            priority: (word >> 7) as u8 & 31,
+            raw: word & 8 != 0,
+        }
+    }
+
+    #[inline]
+    pub(crate) fn write(self) -> u64 {
+        let state = match self.state {
+            State::Ready => 1,
+            State::Taken => 2,
+            State::Done => 3,
+            State::Unknown => 0,
+        };
+        u64::from(self.number) << 32
+            | u64::from(self.deliveries) << 24
+            | u64::from(self.receiver & 0xfff) << 12
+            | u64::from(self.priority & 31) << 7
+            | u64::from(self.raw) << 3
+            | state
+    }
+}
+
+/// Where a body lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Place {
+    /// Bytes from the beginning of the bodies, a multiple of [`LINE`].
+    pub(crate) offset: usize,
+    /// Bytes.
+    pub(crate) size: usize,
+}
+
+impl Place {
+    #[inline]
+    pub(crate) fn read(word: u64) -> Place {
+        Place { offset: (word >> 32) as usize * LINE, size: (word & 0xffff_ffff) as usize }
+    }
+
+    #[inline]
+    pub(crate) fn write(self) -> u64 {
+        ((self.offset / LINE) as u64) << 32 | self.size as u64
+    }
+
+    /// How many bytes of the bodies it takes up.
+    #[inline]
+    pub(crate) fn room(self) -> usize {
+        room(self.size)
+    }
+}
+
+/// How many bytes of the bodies a body takes up; one of nothing takes a line, so that a full lane
+/// and an empty one differ.
+#[inline]
+pub(crate) fn room(size: usize) -> usize {
+    size.max(1).next_multiple_of(LINE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_word_is_read_as_it_was_written() {
+        for state in [State::Ready, State::Taken, State::Done] {
+            let word = Word {
+                number: 0xdead_beef,
+                state,
+                deliveries: 200,
+                receiver: 255,
+                priority: 31,
+                raw: true,
+            };
+            assert_eq!(Word::read(word.write()), word);
+        }
+        assert_eq!(Word::read(0).state, State::Unknown);
+        let place = Place { offset: 64 * 77, size: 4321 };
+        assert_eq!(Place::read(place.write()), place);
+        assert_eq!(place.room(), 4352);
+        assert_eq!(room(0), LINE);
+    }
+}

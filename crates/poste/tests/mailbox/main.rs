@@ -1,0 +1,6 @@
+//! Mailboxes in shared memory: what the contract tests don't ask of every mechanism.
+
+mod basics;
+mod hostile;
+mod kills;
+mod peer;

@@ -1,0 +1,155 @@
+//! Mailboxes of a test's own, and other processes: this test program, started again as a peer.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// A mailbox's address that is nobody else's; the mailbox goes with the value.
+pub(crate) struct Name(pub(crate) String);
+
+impl Name {
+    pub(crate) fn new(what: &str) -> Name {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        Name(format!("shm:test-{what}-{}-{number}", std::process::id()))
+    }
+
+    /// Its folder, where it is there.
+    pub(crate) fn folder(&self) -> Option<PathBuf> {
+        let uid = rustix::process::geteuid().as_raw();
+        let set = |name| std::env::var_os(name).map(PathBuf::from);
+        let runtime = [
+            set("POSTE_DIR"),
+            set("XDG_RUNTIME_DIR").map(|directory| directory.join("poste")),
+            Some(PathBuf::from(format!("/run/user/{uid}/poste"))),
+            Some(PathBuf::from(format!("/dev/shm/poste-{uid}"))),
+        ];
+        let name = self.0.strip_prefix("shm:").unwrap();
+        let mut folders = runtime.into_iter().flatten().map(|place| place.join("shm").join(name));
+        folders.find(|folder| folder.is_dir())
+    }
+
+    /// The files of its folder.
+    pub(crate) fn files(&self) -> Vec<String> {
+        let files = self.folder().and_then(|folder| std::fs::read_dir(folder).ok());
+        let names = files.into_iter().flatten().flatten().map(|file| file.file_name());
+        names.map(|name| name.into_string().unwrap()).collect()
+    }
+
+    /// With settings.
+    pub(crate) fn with(&self, settings: &str) -> String {
+        format!("{}?{settings}", self.0)
+    }
+}
+
+impl AsRef<str> for Name {
+    fn as_ref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Drop for Name {
+    fn drop(&mut self) {
+        let _ = poste::remove(&self.0);
+    }
+}
+
+/// The variable that makes this program a peer: what it is to do.
+const ROLE: &str = "POSTE_MAILBOX_ROLE";
+
+/// Another process, killed when the value is dropped.
+pub(crate) struct Peer(pub(crate) Child);
+
+impl Peer {
+    /// Starts this program as a peer.
+    pub(crate) fn start(role: &str, arguments: &[&str]) -> Peer {
+        let child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "peer::main", "--nocapture", "--test-threads=1"])
+            .env(ROLE, role)
+            .env("POSTE_MAILBOX_ARGUMENTS", arguments.join("\n"))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        Peer(child)
+    }
+
+    /// Waits until it says this line.
+    pub(crate) fn expect(&mut self, line: &str) {
+        use std::io::Read;
+        let out = self.0.stdout.as_mut().unwrap();
+        let mut said = String::new();
+        let mut byte = [0];
+        while out.read(&mut byte).unwrap() == 1 {
+            said.push(char::from(byte[0]));
+            if byte[0] == b'\n' {
+                if said.trim_end().ends_with(line) {
+                    return;
+                }
+                said.clear();
+            }
+        }
+        panic!("the peer ended without saying {line:?}");
+    }
+
+    pub(crate) fn kill(&mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Says a line to who started this peer.
+fn say(line: &str) {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{line}").unwrap();
+    out.flush().unwrap();
+}
+
+/// What this program does as a peer; nothing as a test.
+#[test]
+fn main() {
+    let Ok(role) = std::env::var(ROLE) else { return };
+    let arguments = std::env::var("POSTE_MAILBOX_ARGUMENTS").unwrap();
+    let arguments: Vec<_> = arguments.split('\n').collect();
+    let address = arguments[0];
+    match role.as_str() {
+        // Takes one message and keeps it.
+        "hoard" => {
+            let mut receiver = poste::Receiver::create(address).unwrap().manual();
+            say("ready");
+            let message = receiver.recv().unwrap().into_owned();
+            say(message.text().unwrap());
+            std::thread::sleep(std::time::Duration::from_secs(60));
+        }
+        // Sends what it is told.
+        "send" => {
+            let mut sender = poste::Sender::create(address).unwrap();
+            for body in &arguments[1..] {
+                sender.send(*body).unwrap();
+            }
+            say("sent");
+            std::thread::sleep(std::time::Duration::from_secs(60));
+        }
+        // Sends back what comes.
+        "echo" => {
+            let mut receiver = poste::Receiver::create(address).unwrap();
+            let mut sender = poste::Sender::create(arguments[1]).unwrap();
+            say("ready");
+            loop {
+                let message = receiver.recv().unwrap();
+                sender.send(&message).unwrap();
+            }
+        }
+        "kills-sender" => crate::kills::sender(&arguments),
+        "kills-receiver" => crate::kills::receiver(&arguments),
+        other => panic!("{other}?"),
+    }
+}
