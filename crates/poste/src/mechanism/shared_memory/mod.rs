@@ -9,7 +9,6 @@
 //! Sources: mmap(2), futex(2), fcntl(2) on open file description locks, shm_overview(7).
 
 use crate::capabilities::{Capabilities, Identity, Priorities, Redelivers, Unit};
-use crate::credentials::Credentials;
 use crate::limits::{LANE_DESCRIPTORS, PRIORITY_MAX};
 use crate::mechanism::{EndTraits, Mechanism};
 
@@ -35,6 +34,7 @@ pub static MECHANISM: Mechanism = Mechanism {
         many_receivers: true,
         priorities: Priorities::Native(PRIORITY_MAX),
         identity: Identity::Unknown,
+        one_user: true,
         survives_its_users: true,
         capacity: Some(Unit::Messages),
         redelivers: Redelivers::Always,
@@ -64,9 +64,4 @@ fn traits(mailbox: &mailbox::Mailbox) -> EndTraits {
         reliable: true,
         bare: true,
     }
-}
-
-/// The credentials of whoever can open a mailbox: the kernel lets in only its owner.
-fn credentials() -> Credentials {
-    Credentials { uid: Some(rustix::process::geteuid().as_raw()), ..Credentials::default() }
 }

@@ -13,10 +13,9 @@ use super::lane_file::{self, LaneFile};
 use super::mailbox::{Mailbox, Proof, no_room};
 use super::sending::refuse_check;
 use super::spinner::Spinner;
+use super::traits;
 use super::watcher::Watch;
-use super::{credentials, traits};
 use crate::capabilities::Peers;
-use crate::credentials::Credentials;
 use crate::error::{Error, Kind};
 use crate::limits::{BLIND_SLEEP, LEND_ABOVE, RECOVER_EVERY};
 use crate::mechanism::{Arrival, News, Opened, Opening, Pollable, RecvEnd, Settle, Settler};
@@ -39,7 +38,6 @@ pub(super) fn open(opening: &Opening<'_>) -> Result<Opened<dyn RecvEnd>, Error> 
         turn: 0,
         body: Vec::new(),
         lent: None,
-        credentials: credentials(),
         spinner: Spinner::new(opening.options.spin),
         watch: None,
         bell: None,
@@ -132,7 +130,6 @@ struct Receiving {
     body: Vec<u8>,
     /// Where it lies, where it was not.
     lent: Option<(Arc<Taking>, Place)>,
-    credentials: Credentials,
     spinner: Spinner,
     watch: Option<Watch>,
     bell: Option<Bell>,
@@ -387,7 +384,6 @@ impl Receiving {
         arrival.size = place.size;
         arrival.priority = Some(u16::from(word.priority));
         arrival.deliveries = u32::from(word.deliveries);
-        arrival.credentials = self.credentials;
         Ok(())
     }
 
