@@ -68,9 +68,18 @@ pub(crate) enum Proof {
     Process,
 }
 
-/// Where a mailbox's folder is.
+/// Where the folder of a mailbox is, or would be.
 fn path(address: &Address) -> Result<PathBuf, Error> {
-    Ok(runtime::part(PART)?.join(name(address)?))
+    let name = name(address)?;
+    match runtime::existing_part(PART)? {
+        Some(part) => Ok(part.join(name)),
+        None => Err(not_there(Errno::NOENT)),
+    }
+}
+
+fn not_there(errno: Errno) -> Error {
+    Error::system(errno, "no such mailbox")
+        .with_hint("create it: poste create shm:NAME, or --create")
 }
 
 /// The address as it is listed.
@@ -100,7 +109,7 @@ pub(crate) fn create(address: &Address, options: &Options) -> Result<(), Error> 
             .with_hint("leave the mode out, or give 0600; between users there are sockets"));
     }
     let terms = Terms::of(options)?;
-    let path = path(address)?;
+    let path = runtime::part(PART)?.join(name(address)?);
     let there = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let half_made = path.with_file_name(format!(".{there}.{:016x}", crate::sequence::draw()));
     let system = |errno: Errno| no_room(errno);
@@ -196,12 +205,11 @@ impl Terms {
 impl Mailbox {
     /// Opens a mailbox, and makes it as the options say.
     pub(crate) fn open(address: &Address, options: &Options) -> Result<Mailbox, Error> {
-        let path = path(address)?;
         if options.create == Create::New {
             create(address, options)?;
         }
         for _ in 0..MAILBOX_TRIES {
-            match Mailbox::open_folder(&path) {
+            match path(address).and_then(|path| Mailbox::open_folder(&path)) {
                 Ok(mailbox) => {
                     mailbox.compare(options)?;
                     return Ok(mailbox);
@@ -209,7 +217,7 @@ impl Mailbox {
                 // Its remover was killed: what is left to do is done here.
                 Err(error) if error.is(&Kind::Removed) => {
                     // Another may have been faster.
-                    let _ = sweep(&path);
+                    let _ = path(address).and_then(|path| sweep(&path));
                 }
                 Err(error) if error.is(&Kind::NotFound) && options.create != Create::No => {
                     match create(address, options) {
@@ -229,8 +237,7 @@ impl Mailbox {
     fn open_folder(path: &std::path::Path) -> Result<Mailbox, Error> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let folder = rustix::fs::open(path, flags, Mode::empty()).map_err(|errno| match errno {
-            Errno::NOENT => Error::system(errno, "no such mailbox")
-                .with_hint("create it: poste create shm:NAME, or --create"),
+            Errno::NOENT => not_there(errno),
             _ => Error::system(errno, "the mailbox's folder"),
         })?;
         Mailbox::in_folder(folder)
@@ -536,14 +543,13 @@ impl Mailbox {
 
     /// Gives a sender's place back; its lane stays while something lies there.
     pub(crate) fn detach_sender(&self, place: usize, drained: bool) {
-        let _door = self.wait_for_door(place);
+        let door = self.wait_for_door(place);
         self.field(place, participant::BELL).store(0, Ordering::Relaxed);
         bell::remove(self, place);
-        if drained {
-            self.become_part(place, Part::Free);
-            lane_file::unlink(self, place);
-        } else {
-            self.become_part(place, Part::Orphan);
+        match door {
+            Some(_) if drained => self.free(place),
+            // Files are taken away behind the door only; an orphan's is, by who comes next.
+            _ => self.become_part(place, Part::Orphan),
         }
         self.unlock(place);
     }
@@ -566,9 +572,15 @@ impl Mailbox {
         // The place may have another lane by now.
         let is_it = lane_file::number_of(self, place) == file.number;
         if is_it && self.part(place) == Part::Orphan && file.lane.is_drained() {
-            self.become_part(place, Part::Free);
-            lane_file::unlink(self, place);
+            self.free(place);
         }
+    }
+
+    /// Makes a sender's or an orphan's place nobody's and takes its lane away. To be done behind its
+    /// door. Whoever is killed between the two leaves litter that [`Mailbox::recover`] finds.
+    fn free(&self, place: usize) {
+        self.become_part(place, Part::Free);
+        lane_file::unlink(self, place);
     }
 
     /// Whether the participant in a place is dead. One's own lock never shows: not to be asked of
@@ -580,26 +592,20 @@ impl Mailbox {
         }
     }
 
-    /// Buries the dead: what a receiver had taken is ready again, a sender's lane is an orphan. Says
-    /// how many there were. `myself` is the caller's own place.
+    /// Buries the dead: what a receiver had taken is ready again, a sender's lane is an orphan or, with
+    /// nothing in it, gone. Takes away what was half done too. Says how many dead there were.
+    /// `myself` is the caller's own place.
     pub(crate) fn recover(&self, myself: Option<usize>, proof: Proof) -> usize {
         let mut count = 0;
-        for (place, part) in self.parts() {
-            if part == Part::Orphan || Some(place) == myself || !self.is_dead(place, proof) {
-                continue;
+        for place in 0..PARTICIPANTS {
+            let part = self.part(place);
+            let is_somebody = matches!(part, Part::Sender | Part::Receiver);
+            if is_somebody && Some(place) != myself && self.is_dead(place, proof) {
+                count += usize::from(self.bury(place, part, proof));
             }
-            let Some(_door) = self.door(place) else { continue };
-            if self.part(place) != part || !self.is_dead(place, proof) {
-                continue;
+            if self.is_littered(place) {
+                self.sweep(place);
             }
-            if part == Part::Receiver {
-                self.bury_receiver(place);
-                self.become_part(place, Part::Free);
-            } else {
-                bell::remove(self, place);
-                self.become_part(place, Part::Orphan);
-            }
-            count += 1;
         }
         if count > 0 {
             self.wake_all();
@@ -607,7 +613,40 @@ impl Mailbox {
         count
     }
 
-    /// Undoes what a receiver that is gone has begun.
+    /// Whether files of a lane may lie there though the place has none.
+    fn is_littered(&self, place: usize) -> bool {
+        lane_file::has_litter(self, place)
+            && !matches!(self.part(place), Part::Sender | Part::Orphan)
+    }
+
+    /// Takes such files away, unless somebody is about to make a lane there.
+    fn sweep(&self, place: usize) {
+        let Some(_door) = self.door(place) else { return };
+        if self.is_littered(place) {
+            lane_file::unlink(self, place);
+        }
+    }
+
+    /// Buries the one in a place, if it still is that one and nobody else does.
+    fn bury(&self, place: usize, part: Part, proof: Proof) -> bool {
+        let Some(_door) = self.door(place) else { return false };
+        if self.part(place) != part || !self.is_dead(place, proof) {
+            return false;
+        }
+        if part == Part::Receiver {
+            self.bury_receiver(place);
+            self.become_part(place, Part::Free);
+            return true;
+        }
+        bell::remove(self, place);
+        self.become_part(place, Part::Orphan);
+        if lane_file::open(self, place).is_ok_and(|file| file.lane.is_drained()) {
+            self.free(place);
+        }
+        true
+    }
+
+    /// Undoes what a receiver that is gone, or going, has begun.
     fn bury_receiver(&self, place: usize) {
         for of in [Set::Asleep, Set::Armed] {
             of.leave(&self.header, place);
@@ -617,8 +656,11 @@ impl Mailbox {
                 continue;
             }
             // A lane that can't be opened is one that nobody could have taken a message from.
-            if let Ok(lane) = lane_file::open(self, lane_place) {
-                aside::take_back(self, &lane, place as u16);
+            if let Ok(file) = lane_file::open(self, lane_place) {
+                aside::take_back(self, &file, place as u16);
+                if part == Part::Orphan {
+                    self.free_orphan(&file);
+                }
             }
         }
         bell::remove(self, place);
