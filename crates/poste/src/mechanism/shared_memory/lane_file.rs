@@ -11,7 +11,8 @@ use poste_sys::mapping::{Access, Mapping, reserve};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
-use super::mailbox::{Mailbox, no_room, unlink as unlink_file};
+use super::folder::unlink as unlink_file;
+use super::mailbox::{Mailbox, no_room};
 use crate::error::{Error, Kind};
 use crate::limits::{LANE_DESCRIPTORS, LANE_SIZE, MAILBOX_CAPACITY_MAX};
 use crate::ring::lane::Lane;

@@ -14,12 +14,15 @@ use crate::mechanism::{EndTraits, Mechanism};
 
 mod aside;
 mod bell;
+mod folder;
 pub mod inspect;
 mod lane_file;
 mod mailbox;
+mod participants;
 mod receiving;
 mod sending;
 mod spinner;
+mod waking;
 mod watcher;
 
 /// Shared memory.
@@ -41,12 +44,12 @@ pub static MECHANISM: Mechanism = Mechanism {
         ..Capabilities::PLAIN
     },
     settings: &["capacity", "message-size", "mode", "spin", "deliveries"],
-    create: |opening| mailbox::create(opening.address, opening.options),
+    create: |opening| folder::create(opening.address, opening.options),
     open_sender: sending::open,
     open_receiver: receiving::open,
-    remove: mailbox::remove,
+    remove: folder::remove,
     list: inspect::list,
-    place: mailbox::place,
+    place: folder::place,
     limits: &["RLIMIT_NOFILE"],
 };
 
