@@ -21,6 +21,9 @@ use crate::ring::layout::{HEADER_SIZE, MAGIC, REMOVED, VERSION, header};
 pub(crate) struct Mailbox {
     folder: OwnedFd,
     header: Mapping,
+    /// Its terms and its instance as they were when it was opened, and checked.
+    terms: Terms,
+    instance: [u64; 2],
     /// The life of the process that opened it: a forked child's copy is not to be used.
     life: poste_sys::fork::Life,
 }
@@ -35,7 +38,20 @@ pub(crate) struct Terms {
     /// The deliveries after which a message is set aside; `None`: it never is.
     pub(crate) deliveries: Option<u8>,
 }
+
 impl Terms {
+    /// As a header says.
+    fn read(header: &Mapping) -> Terms {
+        let says = |at| header.word(at).load(Ordering::Relaxed);
+        let some = |value: u64| (value != 0).then_some(value);
+        Terms {
+            message_size: usize::try_from(says(header::MESSAGE_SIZE)).unwrap_or(usize::MAX),
+            capacity: some(says(header::CAPACITY)),
+            deliveries: some(says(header::DELIVERIES)).map(|n| u8::try_from(n).unwrap_or(u8::MAX)),
+        }
+    }
+
+    /// As the options ask for.
     pub(super) fn of(options: &Options) -> Result<Terms, Error> {
         let limit = |name, value: usize, most: usize| {
             if value <= most {
@@ -123,7 +139,11 @@ impl Mailbox {
         }
         let header = Mapping::new(file, 0, HEADER_SIZE, Access::Write)
             .map_err(|errno| Error::system(errno, ""))?;
-        let mailbox = Mailbox { folder, header, life: poste_sys::fork::Life::this() };
+        let terms = Terms::read(&header);
+        let says = |at| header.word(at).load(Ordering::Relaxed);
+        let instance = [says(header::INSTANCE), says(header::INSTANCE + 8)];
+        let life = poste_sys::fork::Life::this();
+        let mailbox = Mailbox { folder, header, terms, instance, life };
         mailbox.check()?;
         Ok(mailbox)
     }
@@ -192,19 +212,14 @@ impl Mailbox {
         Ok(())
     }
 
+    /// What was settled when it was made.
     pub(crate) fn terms(&self) -> Terms {
-        let says = |at| self.header.word(at).load(Ordering::Relaxed);
-        let some = |value: u64| (value != 0).then_some(value);
-        Terms {
-            message_size: usize::try_from(says(header::MESSAGE_SIZE)).unwrap_or(usize::MAX),
-            capacity: some(says(header::CAPACITY)),
-            deliveries: some(says(header::DELIVERIES)).map(|n| u8::try_from(n).unwrap_or(u8::MAX)),
-        }
+        self.terms
     }
 
+    /// The number that it drew when it was made.
     pub(crate) fn instance(&self) -> [u64; 2] {
-        let says = |at| self.header.word(at).load(Ordering::Relaxed);
-        [says(header::INSTANCE), says(header::INSTANCE + 8)]
+        self.instance
     }
 
     #[inline]
