@@ -28,7 +28,7 @@ pub(crate) fn run(args: &Call) -> Result<(), Stop> {
         .call(&question, resolve::wait(&args.channel))
         .map_err(|error| explain(error.into(), &args.address))?;
     let shown = Shown::from(&answer);
-    let shown = if c_string { shown.without_nul() } else { shown };
+    let shown = if c_string { shown.as_c_string() } else { shown };
     let (address, capabilities) = (sender.address(), sender.capabilities());
     let origin = Origin { address, is_one_of_several: false, capabilities };
     let style = Style::new(&args.printing, resolve::is_raw(&args.channel));

@@ -71,7 +71,7 @@ fn make<'a>(
     origin: Origin<'_>,
 ) -> Result<Cow<'a, [u8]>, String> {
     let shown = Shown::from(message);
-    let shown = if args.channel.c_string { shown.without_nul() } else { shown };
+    let shown = if args.channel.c_string { shown.as_c_string() } else { shown };
     if let Some(body) = &args.body {
         return Ok(body.as_bytes().into());
     }
