@@ -24,7 +24,7 @@ use crate::error::{Error, Kind};
 use crate::name::claim::{self, Object};
 use crate::name::owner::Owner;
 use crate::name::runtime;
-use crate::semaphore::Semaphore;
+use crate::semaphore::{NamedFile, Semaphore};
 use crate::wait::Wait;
 
 /// The part of the runtime directory that holds the records.
@@ -68,7 +68,7 @@ impl<'a> Permit<'a> {
     /// be found by. What the system said of the record: the permit was given back then.
     pub fn take(semaphore: &'a Semaphore, wait: Wait) -> Result<Permit<'a>, Error> {
         let on = |error: Error| error.on("take a permit of", &semaphore.label());
-        let object = semaphore.object().ok_or_else(|| {
+        let file = semaphore.object().ok_or_else(|| {
             on(Error::new(Kind::NotSupported, "only a named semaphore can be found again")
                 .with_hint("use Semaphore::wait and post"))
         })?;
@@ -80,7 +80,7 @@ impl<'a> Permit<'a> {
         let path = directory.join(format!("{:016x}", crate::sequence::draw()));
         let note = Note {
             semaphore: semaphore.label().to_owned(),
-            object,
+            file,
             owner: Owner::myself(),
             command: None,
         };
@@ -226,7 +226,7 @@ struct Note {
     /// The semaphore's name.
     semaphore: String,
     /// Its file: another one of the same name has other permits.
-    object: Object,
+    file: NamedFile,
     /// Who took the permit.
     owner: Owner,
     /// The command that works under it.
@@ -237,7 +237,7 @@ impl Note {
     /// The semaphore, if it is still the same.
     fn open(&self) -> Result<Option<Semaphore>, Error> {
         match Semaphore::open(&self.semaphore) {
-            Ok(semaphore) if semaphore.object() == Some(self.object) => Ok(Some(semaphore)),
+            Ok(semaphore) if semaphore.object() == Some(self.file) => Ok(Some(semaphore)),
             Ok(_) => Ok(None),
             Err(error) if error.is(&Kind::NotFound) => Ok(None),
             Err(error) => Err(error),
@@ -245,10 +245,10 @@ impl Note {
     }
 
     fn to_text(&self) -> String {
-        let Object { device, inode } = self.object;
+        let NamedFile { object: Object { device, inode }, born } = self.file;
         let mut text = format!("poste 1\nowner {}\nobject {device} {inode}\n", self.owner);
         // Writing to a string never fails; `take` refuses names of several lines.
-        let _ = writeln!(text, "semaphore {}", self.semaphore);
+        let _ = writeln!(text, "born {born}\nsemaphore {}", self.semaphore);
         // The last line says that it is whole.
         text.push_str("end\n");
         text
@@ -260,20 +260,19 @@ impl Note {
             return None;
         }
         let (mut semaphore, mut object, mut owner, mut command) = (None, None, None, None);
+        let mut born = 0;
         for line in lines {
             match line.split_once(' ') {
                 Some(("semaphore", value)) => semaphore = Some(value.to_owned()),
                 Some(("owner", value)) => owner = Some(Owner::parse(value)?),
                 Some(("command", value)) => command = Some(Owner::parse(value)?),
-                Some(("object", value)) => {
-                    let (device, inode) = value.split_once(' ')?;
-                    object =
-                        Some(Object { device: device.parse().ok()?, inode: inode.parse().ok()? });
-                }
+                Some(("object", value)) => object = Some(Object::parse(value)?),
+                Some(("born", value)) => born = value.parse().ok()?,
                 _ => {}
             }
         }
-        Some(Note { semaphore: semaphore?, object: object?, owner: owner?, command })
+        let file = NamedFile { object: object?, born };
+        Some(Note { semaphore: semaphore?, file, owner: owner?, command })
     }
 }
 
@@ -332,7 +331,7 @@ mod tests {
     fn note() -> Note {
         Note {
             semaphore: "/a b".to_owned(),
-            object: Object { device: 1, inode: 2 },
+            file: NamedFile { object: Object { device: 1, inode: 2 }, born: -3 },
             owner: Owner::myself(),
             command: None,
         }
@@ -378,6 +377,19 @@ mod tests {
         assert_eq!(lost[0].give_back().unwrap_err().kind(), Kind::NotFound);
         assert_eq!((mine(), semaphore.value()), (vec![], 1));
         std::mem::forget(permit);
+        Semaphore::remove(&name).unwrap();
+    }
+
+    /// The number of a file may be used again; the moment when it was made may not.
+    #[test]
+    fn a_record_of_another_file_with_the_same_number_gives_nothing() {
+        let name = format!("poste-number-{}", std::process::id());
+        let semaphore = Semaphore::create(&name, 1).unwrap();
+        let file = semaphore.object().unwrap();
+        let note = Note { semaphore: format!("/{name}"), file, ..note() };
+        assert!(note.open().unwrap().is_some());
+        let earlier = NamedFile { born: file.born - 1, ..file };
+        assert!(Note { file: earlier, ..note }.open().unwrap().is_none());
         Semaphore::remove(&name).unwrap();
     }
 

@@ -28,9 +28,8 @@ pub(crate) fn run(args: &Call) -> Result<(), Stop> {
     let mut question = input.whole(body_max(&sender))?;
     let (lines, c_string) = (args.printing.lines, args.channel.c_string);
     question.extend_from_slice(resolve::ending(lines, c_string, target.mechanism));
-    let answer = sender
-        .call(&question, wait)
-        .map_err(|error| explain(error.into(), &args.address))?;
+    let answer =
+        sender.call(&question, wait).map_err(|error| explain(error.into(), &args.address))?;
     let shown = Shown::from(&answer);
     let shown = if c_string { shown.as_c_string() } else { shown };
     let (address, capabilities) = (sender.address(), sender.capabilities());
