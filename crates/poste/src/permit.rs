@@ -15,6 +15,7 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
+use std::time::Duration;
 
 use poste_sys::{child, lock};
 use rustix::fs::{AtFlags, CWD, FlockOperation, Mode, OFlags, flock};
@@ -29,6 +30,12 @@ use crate::wait::Wait;
 
 /// The part of the runtime directory that holds the records.
 const PERMITS: &str = "permits";
+
+/// How long killing a command and what it started may take, before it counts as one that stays.
+const DYING: Wait = Wait::For(Duration::from_millis(200));
+
+/// How often it is looked whether that is done.
+const DYING_PAUSE: Duration = Duration::from_millis(1);
 
 /// The largest record that is read: a name and a few numbers.
 const RECORD_MAX: usize = 4 << 10;
@@ -101,9 +108,10 @@ impl<'a> Permit<'a> {
         self.end()
     }
 
-    /// Starts a command that works under this permit: it dies (SIGKILL) with the calling thread, and
-    /// the permit counts as lost only when it is gone too. Neither holds for what it starts itself,
-    /// nor the first for a program with more rights than its caller (set-user-ID).
+    /// Starts a command that works under this permit: with all that it starts it dies (SIGKILL) with
+    /// the calling thread, and the permit counts as lost only when they are gone too. What stays then
+    /// is a program of another user (set-user-ID), and the permit with it. The child is the command's
+    /// guard, a process between that ends as the command does and passes signals on to it.
     ///
     /// # Errors
     /// Those of [`Command::spawn`]; what the system said of the record: the command was ended then.
@@ -276,11 +284,16 @@ impl Note {
     }
 }
 
-/// A free lock or a process that is gone: either proves the owner dead. Its command may outlive it by
-/// a moment.
+/// A free lock or a process that is gone: either proves the owner dead. Its command outlives it by
+/// the moments in which it is killed, which are waited for.
 fn is_lost(file: &File, note: &Note) -> bool {
     let is_dead = lock::is_locked(file.as_fd()) == Ok(false) || note.owner.is_gone();
-    is_dead && note.command.as_ref().is_none_or(Owner::is_gone)
+    is_dead && note.command.as_ref().is_none_or(ends_soon)
+}
+
+fn ends_soon(command: &Owner) -> bool {
+    let look = |_| if command.is_gone() { Ok(()) } else { Err(Errno::AGAIN) };
+    DYING.retry(DYING_PAUSE, look).is_ok()
 }
 
 /// Writes a record that has no name yet, and takes its lock: who is killed now leaves nothing.
