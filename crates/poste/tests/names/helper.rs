@@ -10,7 +10,7 @@ use std::process::{Child, ChildStderr, ChildStdin, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use poste::{Error, Options, Receiver, Sender};
+use poste::{Error, Memory, Options, Permit, Receiver, Semaphore, Sender, Wait};
 use rustix::time::{ClockId, clock_gettime};
 
 pub(crate) const HELPER: &str = "POSTE_NAMES_HELPER";
@@ -188,6 +188,23 @@ impl Open {
                 self.receivers.push(Receiver::open_with(rest, &Options::new().create_new())?);
             }
             "remove" => poste::remove(rest)?,
+            "memory-again" => {
+                for _ in 0..200 {
+                    Memory::create(rest, 64)?;
+                    Memory::remove(rest)?;
+                }
+            }
+            "semaphore-again" => {
+                for _ in 0..200 {
+                    Semaphore::create(rest, 1)?;
+                    Semaphore::remove(rest)?;
+                }
+            }
+            "make-memory" => drop(Memory::create(rest, 64)?),
+            "remove-memory" => Memory::remove(rest)?,
+            "make-semaphore" => drop(Semaphore::create(rest, 1)?),
+            "remove-semaphore" => Semaphore::remove(rest)?,
+            "permit" => drop(Permit::take(&Semaphore::open(rest)?, Wait::Not)?),
             "again" => {
                 for _ in 0..200 {
                     drop(Receiver::create(rest)?);

@@ -36,6 +36,18 @@ fn a_squatted_runtime_directory_is_refused() {
     Helper::start(&mut command).refuses(&order, "permission");
     assert_eq!(names_in(&real), [""; 0], "nothing is made through a link");
     assert!(!folder.join("x").exists());
+    // Where a mailbox would be, and the record of a permit.
+    symlink(&real, parts.join("shm")).unwrap();
+    Helper::new(&parts).refuses("create shm:x", "permission");
+    symlink(&real, parts.join("permits")).unwrap();
+    let name = format!("poste-parts-{}", std::process::id());
+    poste::Semaphore::create(&name, 1).unwrap();
+    Helper::new(&parts).refuses(&format!("permit {name}"), "permission");
+    poste::Semaphore::remove(&name).unwrap();
+    // An object that can't be recorded is made all the same, and nothing behind the link.
+    symlink(&real, parts.join("objects")).unwrap();
+    Helper::new(&parts).must(&format!("create fifo:{}", folder.join("fifo").display()));
+    assert_eq!(names_in(&real), [""; 0], "nothing is made through a link");
     if chown(&real, Some(STRANGER), Some(STRANGER)).is_err() {
         return skip("a_squatted_runtime_directory_is_refused", "only root can give one away");
     }
@@ -98,6 +110,31 @@ fn what_strangers_plant_in_the_place_of_a_fifo_is_refused() {
     helper.refuses(&format!("receive {address}"), "permission");
     // Opened where it is, it is trusted.
     helper.must(&format!("open {address}"));
+}
+
+/// What is sent would go to whoever is behind the link, and not to who was meant.
+#[test]
+fn a_link_that_a_stranger_has_planted_is_not_followed_to_a_socket() {
+    let folder = Folder::new();
+    let mut helper = Helper::new(&folder.private("runtime"));
+    let mut receiver = Helper::new(&folder.join("runtime"));
+    let public = folder.public("public");
+    for scheme in ["unix", "seqpacket", "dgram"] {
+        let (real, link) = (folder.join(scheme), public.join(scheme));
+        receiver.must(&format!("receive {scheme}:{}", real.display()));
+        symlink(&real, &link).unwrap();
+        let order = format!("connect {scheme}:{}", link.display());
+        // One's own is followed.
+        helper.must(&order);
+        helper.must("send through my own link");
+        assert_eq!(receiver.must("recv"), "through my own link");
+        if std::os::unix::fs::lchown(&link, Some(STRANGER), Some(STRANGER)).is_err() {
+            let test = "a_link_that_a_stranger_has_planted_is_not_followed_to_a_socket";
+            return skip(test, "only root can give an object away");
+        }
+        let told = helper.refuses(&order, "permission");
+        assert!(told.contains("65534"), "it says whose it is: {told}");
+    }
 }
 
 #[test]

@@ -11,7 +11,7 @@ use crate::helper::{Folder, Helper, names_in, now};
 fn race(claim: &str, address: &str, after: &str, runtime: &Path) {
     let long =
         std::env::var_os("POSTE_LONG").is_some_and(|value| !value.is_empty() && value != "0");
-    let rounds = if long { 1000 } else { 100 };
+    let rounds = if long { 10_000 } else { 1000 };
     let mut helpers = [Helper::new(runtime), Helper::new(runtime)];
     let mut wins = [0, 0];
     for round in 0..rounds {
@@ -41,14 +41,31 @@ fn one_of_two_who_claim_a_socket_at_once_has_it() {
         race("receive", &format!("{scheme}:{}/x", place.display()), "close", &runtime);
         assert_eq!(names_in(&place), [""; 0], "{scheme} leaves no orphan");
     }
-    race("receive", &format!("unix:@poste-names-{}", std::process::id()), "close", &runtime);
+    for scheme in ["unix", "seqpacket", "dgram"] {
+        let address = format!("{scheme}:@poste-names-{}", std::process::id());
+        race("receive", &address, "close", &runtime);
+    }
 }
 
 #[test]
 fn one_of_two_who_claim_a_port_at_once_has_it() {
     let folder = Folder::new();
+    let runtime = folder.private("runtime");
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    race("receive", &format!("tcp:{free}"), "close", &folder.private("runtime"));
+    race("receive", &format!("tcp:{free}"), "close", &runtime);
+    let free = std::net::UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    race("receive", &format!("udp:{free}"), "close", &runtime);
+}
+
+#[test]
+fn one_of_two_who_make_a_memory_or_a_semaphore_at_once_has_made_it() {
+    let folder = Folder::new();
+    let runtime = folder.private("runtime");
+    let name = format!("/poste-names-{}", std::process::id());
+    race("make-memory", &name, &format!("remove-memory {name}"), &runtime);
+    race("make-semaphore", &name, &format!("remove-semaphore {name}"), &runtime);
+    let left = names_in(Path::new("/dev/shm"));
+    assert!(!left.iter().any(|file| file.ends_with(&name[1..])), "{left:?}");
 }
 
 #[test]
@@ -79,4 +96,7 @@ fn one_of_two_who_make_an_object_at_once_has_made_it() {
         Helper::new(&runtime).refuses(&format!("create-new {address}"), "name_in_use");
         poste::remove(&address).unwrap();
     }
+    // A mailbox is in the runtime directory.
+    race("create", "shm:race", "remove shm:race", &runtime);
+    Helper::new(&runtime).refuses("open shm:race", "not_found");
 }
