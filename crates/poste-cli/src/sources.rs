@@ -16,6 +16,12 @@ use crate::{notice, signals};
 /// How long to sleep between two looks at those that can't be polled.
 const TURN: Duration = Duration::from_millis(10);
 
+/// How long is for ever, for those that notice only in a timed wait that their object goes.
+const AGES: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+
+/// How often several are asked for what no descriptor shows: that an object is gone.
+const ASK: Duration = Duration::from_secs(1);
+
 /// The receivers, and whose turn it is.
 #[derive(Debug)]
 pub(crate) struct Sources {
@@ -65,7 +71,7 @@ impl Sources {
         if let ([Source { receiver, address }], false) = (&mut self.sources[..], self.several) {
             let capabilities = receiver.capabilities();
             let origin = Origin { address, is_one_of_several: false, capabilities };
-            return match receiver.recv_wait(wait) {
+            return match receiver.recv_wait(noticing(wait, capabilities)) {
                 Ok(mut message) => each(&mut message, origin),
                 Err(error) => Err(explain(error, receiver).into()),
             };
@@ -122,18 +128,22 @@ impl Sources {
             .iter()
             .map(|descriptor| PollFd::from_borrowed_fd(*descriptor, PollFlags::IN))
             .collect();
-        let left = match wait.left() {
-            left if takes_turns => Some(left.map_or(TURN, |left| left.min(TURN))),
-            left => left,
-        };
-        let left = left.map(|left| Timespec {
-            tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
-            tv_nsec: i64::from(left.subsec_nanos()),
-        });
-        match poll(&mut polled, left.as_ref()) {
+        let turn = if takes_turns { TURN } else { ASK };
+        let left = wait.left().map_or(turn, |left| left.min(turn));
+        let left = Timespec { tv_sec: left.as_secs() as i64, tv_nsec: left.subsec_nanos().into() };
+        match poll(&mut polled, Some(&left)) {
             Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
             Err(errno) => Err(Error::system(errno, "cannot poll").into()),
         }
+    }
+}
+
+/// The wait in the form that notices when the object is removed: a blocking call on a POSIX queue
+/// doesn't. A System V queue tells those that block, and its timed waits cost more.
+fn noticing(wait: Wait, can: &Capabilities) -> Wait {
+    match wait {
+        Wait::Forever if can.survives_its_users && can.pollable => Wait::For(AGES),
+        _ => wait,
     }
 }
 

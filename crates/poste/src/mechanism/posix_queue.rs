@@ -3,18 +3,23 @@
 //!
 //! The descriptor is an ordinary one: it can be polled, and every deadline is monotonic (the
 //! queues' own timed calls follow the wall clock). A message above the queue's size is refused,
-//! never cut up: several receivers may share the queue. A queue whose name was taken away goes on
-//! working for those who have it open. Not here: mq_notify, which serves one process once.
+//! never cut up: several receivers may share the queue. Not here: mq_notify, which serves one
+//! process once.
 //!
-//! Sources: mq_overview(7), mq_open(3), mq_getattr(3), mq_unlink(3), getrlimit(2)
-//! (RLIMIT_MSGQUEUE), and the kernel's ipc/mqueue.c for what an errno means there.
+//! A queue whose name was taken away goes on for those who have it open, and the kernel wakes nobody
+//! for that: what lies in it is still received, and while there is room it takes messages; who
+//! would have to wait looks now and then, and gets `Removed`. A blocking call can't look any more.
+//!
+//! Sources: mq_overview(7), mq_open(3), mq_getattr(3), mq_unlink(3), fstat(2) (st_nlink),
+//! getrlimit(2) (RLIMIT_MSGQUEUE), and the kernel's ipc/mqueue.c for what an errno means there.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{CString, OsStr};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 use std::thread::sleep;
+use std::time::Instant;
 
 use poste_sys::mqueue::{self, Access, Attributes};
 use poste_sys::sysctl;
@@ -22,6 +27,7 @@ use rustix::event::{EventfdFlags, PollFlags, eventfd};
 use rustix::fs::Mode;
 use rustix::io::Errno;
 use rustix::process::{Resource, getrlimit};
+use rustix::time::{ClockId, clock_gettime};
 
 use super::{
     Arrival, EndTraits, Frame, Mechanism, News, Opened, Opening, Pollable, RecvEnd, SendEnd,
@@ -32,13 +38,14 @@ use crate::capabilities::{Capabilities, Priorities, Unit};
 use crate::error::{Error, Kind};
 use crate::limits::{
     PAUSE_MAX, PRIORITY_MAX_POSIX, QUEUE_CAPACITY, QUEUE_LOOKS, QUEUE_MESSAGE_SIZE, QUEUE_TRIES,
+    REMOVAL_LOOK,
 };
 use crate::name::descriptors::{self, What};
 use crate::name::{claim, registry};
 use crate::object::{Listing, Object};
 use crate::options::{Create, Options};
 use crate::survey::{Survey, end_of, since};
-use crate::wait::{Call, Wait};
+use crate::wait::{Call, Halt, Wait};
 
 /// A POSIX message queue.
 pub static MECHANISM: Mechanism = Mechanism {
@@ -86,14 +93,14 @@ const MSGSIZE_MAX_HARD: u64 = 16 << 20;
 fn open_sender(opening: &Opening<'_>) -> Result<Opened<dyn SendEnd>, Error> {
     let queue = open(opening, Access::Send)?;
     let (traits, address) = describe(&queue, opening)?;
-    let end = Box::new(Sending { queue: queue.descriptor, joined: Vec::new() });
+    let end = Box::new(Sending::new(Line::new(queue.descriptor)));
     Ok(Opened { end, traits, address })
 }
 
 fn open_receiver(opening: &Opening<'_>) -> Result<Opened<dyn RecvEnd>, Error> {
     let queue = open(opening, Access::Receive)?;
     let (traits, address) = describe(&queue, opening)?;
-    let end = Box::new(Receiving::new(queue.descriptor, traits.piece_size));
+    let end = Box::new(Receiving::new(Line::new(queue.descriptor), traits.piece_size));
     Ok(Opened { end, traits, address })
 }
 
@@ -424,10 +431,105 @@ fn raise(name: &str, value: u64) -> String {
     format!("sysctl -w {name}={value}")
 }
 
-struct Sending {
+/// An open queue on which one end waits, and looks meanwhile whether it still has its name.
+struct Line {
     queue: OwnedFd,
+    /// The second of the coarse monotonic clock in which it looked last.
+    looked: i64,
+}
+
+impl Line {
+    fn new(queue: OwnedFd) -> Line {
+        Line { queue, looked: second() }
+    }
+
+    /// Makes a call on the queue within `wait`. It looks for the name before the call, at most once
+    /// a second, and where a timed wait would go on or is over.
+    fn run<T>(
+        &mut self,
+        events: PollFlags,
+        wait: Wait,
+        mut call: impl FnMut(BorrowedFd<'_>, Call) -> Result<T, Errno>,
+    ) -> Result<T, Halt> {
+        let queue = self.queue.as_fd();
+        let mut call = |how| call(queue, how);
+        let now = second();
+        if now != self.looked {
+            self.looked = now;
+            if is_removed(queue) {
+                return the_last(queue, events, &mut call);
+            }
+        }
+        loop {
+            let slice = match wait {
+                Wait::Until(end) => Wait::Until(end.min(Instant::now() + REMOVAL_LOOK)),
+                other => other,
+            };
+            match slice.run(queue, events, &mut call) {
+                Err(Halt::Later) if wait != Wait::Not => {
+                    if is_removed(queue) {
+                        return the_last(queue, events, &mut call);
+                    }
+                    if slice == wait {
+                        return Err(Halt::Later);
+                    }
+                }
+                done => return done,
+            }
+        }
+    }
+
+    fn duplicate(&self) -> Result<Line, Error> {
+        self.queue
+            .try_clone()
+            .map(Line::new)
+            .map_err(|error| Error::system(Errno::from_io_error(&error).unwrap_or(Errno::IO), ""))
+    }
+}
+
+/// Now, by the clock that costs least.
+fn second() -> i64 {
+    clock_gettime(ClockId::MonotonicCoarse).tv_sec
+}
+
+/// Whether a queue that is open here has no name any more.
+fn is_removed(queue: BorrowedFd<'_>) -> bool {
+    rustix::fs::fstat(queue).is_ok_and(|stat| stat.st_nlink == 0)
+}
+
+/// The call on a queue without a name: what lies there, and the room there is, can still be used.
+fn the_last<T>(
+    queue: BorrowedFd<'_>,
+    events: PollFlags,
+    call: impl FnMut(Call) -> Result<T, Errno>,
+) -> Result<T, Halt> {
+    match Wait::Not.run(queue, events, call) {
+        Err(Halt::Later) => Err(Halt::System(Errno::IDRM)),
+        done => done,
+    }
+}
+
+/// What a halt means on a queue, if it isn't what it means everywhere: it has no name any more.
+fn removed(halt: Halt) -> Option<Error> {
+    match halt {
+        Halt::System(Errno::IDRM) => Some(
+            Error::new(Kind::Removed, "the queue was removed")
+                .with_hint("make it anew with poste create"),
+        ),
+        _ => None,
+    }
+}
+
+struct Sending {
+    line: Line,
     /// Envelope and body one after the other: the call takes them in one piece.
     joined: Vec<u8>,
+}
+
+impl Sending {
+    fn new(line: Line) -> Sending {
+        Sending { line, joined: Vec::new() }
+    }
 }
 
 impl SendEnd for Sending {
@@ -441,37 +543,36 @@ impl SendEnd for Sending {
             self.joined.extend_from_slice(frame.body);
             &self.joined
         };
-        let queue = self.queue.as_fd();
-        wait.run(queue, PollFlags::OUT, |how| {
-            mqueue::send(queue, bytes, frame.priority, how == Call::Blocking)
-        })
-        .map_err(|halt| halt.sending(wait))?;
+        self.line
+            .run(PollFlags::OUT, wait, |queue, how| {
+                mqueue::send(queue, bytes, frame.priority, how == Call::Blocking)
+            })
+            .map_err(|halt| removed(halt).unwrap_or_else(|| halt.sending(wait)))?;
         Ok(frame.size())
     }
 
     fn pollable(&mut self) -> Result<Pollable<'_>, Error> {
-        Ok(Pollable { descriptor: self.queue.as_fd(), events: PollFlags::OUT })
+        Ok(Pollable { descriptor: self.line.queue.as_fd(), events: PollFlags::OUT })
     }
 
     fn duplicate(&self) -> Result<Option<Box<dyn SendEnd>>, Error> {
-        let queue = self.queue.try_clone().map_err(not_copied)?;
-        Ok(Some(Box::new(Sending { queue, joined: Vec::new() })))
+        Ok(Some(Box::new(Sending::new(self.line.duplicate()?))))
     }
 
     fn hand_down(self: Box<Self>) -> Result<OwnedFd, Error> {
-        Ok(self.queue)
+        Ok(self.line.queue)
     }
 }
 
 struct Receiving {
-    queue: OwnedFd,
+    line: Line,
     /// Room for the queue's largest message: the kernel asks for no less.
     buffer: Vec<u8>,
 }
 
 impl Receiving {
-    fn new(queue: OwnedFd, message_size: usize) -> Receiving {
-        Receiving { queue, buffer: vec![0; message_size] }
+    fn new(line: Line, message_size: usize) -> Receiving {
+        Receiving { line, buffer: vec![0; message_size] }
     }
 }
 
@@ -479,12 +580,13 @@ impl RecvEnd for Receiving {
     fn recv(&mut self, arrival: &mut Arrival, wait: Wait) -> Result<(), Error> {
         let wait = wait.begin();
         arrival.reset();
-        let queue = self.queue.as_fd();
-        let (size, priority) = wait
-            .run(queue, PollFlags::IN, |how| {
-                mqueue::receive(queue, &mut self.buffer, how == Call::Blocking)
+        let buffer = &mut self.buffer;
+        let (size, priority) = self
+            .line
+            .run(PollFlags::IN, wait, |queue, how| {
+                mqueue::receive(queue, buffer, how == Call::Blocking)
             })
-            .map_err(|halt| halt.receiving(wait))?;
+            .map_err(|halt| removed(halt).unwrap_or_else(|| halt.receiving(wait)))?;
         arrival.news = News::Piece;
         arrival.size = size;
         arrival.priority = Some(priority);
@@ -496,21 +598,16 @@ impl RecvEnd for Receiving {
     }
 
     fn pollable(&mut self) -> Result<Pollable<'_>, Error> {
-        Ok(Pollable { descriptor: self.queue.as_fd(), events: PollFlags::IN })
+        Ok(Pollable { descriptor: self.line.queue.as_fd(), events: PollFlags::IN })
     }
 
     fn duplicate(&self) -> Result<Option<Box<dyn RecvEnd>>, Error> {
-        let queue = self.queue.try_clone().map_err(not_copied)?;
-        Ok(Some(Box::new(Receiving::new(queue, self.buffer.len()))))
+        Ok(Some(Box::new(Receiving::new(self.line.duplicate()?, self.buffer.len()))))
     }
 
     fn hand_down(self: Box<Self>) -> Result<OwnedFd, Error> {
-        Ok(self.queue)
+        Ok(self.line.queue)
     }
-}
-
-fn not_copied(error: std::io::Error) -> Error {
-    Error::system(Errno::from_io_error(&error).unwrap_or(Errno::IO), "")
 }
 
 #[cfg(test)]
