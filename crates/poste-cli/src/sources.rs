@@ -34,6 +34,7 @@ pub(crate) struct Sources {
 struct Source {
     receiver: Receiver,
     address: Address,
+    is_raw: bool,
 }
 
 /// Where a message came from.
@@ -61,19 +62,21 @@ impl Sources {
             }
             notice::opened(&target.address, receiver.address(), receiver.capabilities());
             let address = receiver.address().clone();
-            sources.push(Source { receiver, address });
+            sources.push(Source { receiver, address, is_raw: target.options.is_raw() });
         }
         Ok(Sources { several: sources.len() > 1, sources, next: 0 })
     }
 
     /// Hands over the next message, from wherever one comes first, within `wait`.
     pub(crate) fn recv(&mut self, wait: Wait, each: &mut Each<'_>) -> Result<(), Stop> {
-        if let ([Source { receiver, address }], false) = (&mut self.sources[..], self.several) {
+        if let ([Source { receiver, address, is_raw }], false) =
+            (&mut self.sources[..], self.several)
+        {
             let capabilities = receiver.capabilities();
             let origin = Origin { address, is_one_of_several: false, capabilities };
             return match receiver.recv_wait(noticing(wait, capabilities)) {
                 Ok(mut message) => each(&mut message, origin),
-                Err(error) => Err(explain(error, receiver).into()),
+                Err(error) => Err(explain(error, receiver, *is_raw).into()),
             };
         }
         let wait = wait.begin();
@@ -95,7 +98,7 @@ impl Sources {
         while asked < self.sources.len() {
             let at = (self.next + asked) % self.sources.len();
             let is_last = self.sources.len() == 1;
-            let Source { receiver, address } = &mut self.sources[at];
+            let Source { receiver, address, is_raw } = &mut self.sources[at];
             let capabilities = receiver.capabilities();
             match receiver.try_recv() {
                 Ok(mut message) => {
@@ -108,7 +111,7 @@ impl Sources {
                 Err(error) if error.kind() == Kind::Disconnected && !is_last => {
                     self.sources.remove(at);
                 }
-                Err(error) => return Err(explain(error, &self.sources[at].receiver).into()),
+                Err(error) => return Err(explain(error, receiver, *is_raw).into()),
             }
         }
         Ok(false)
@@ -152,13 +155,18 @@ fn nothing_came(wait: Wait) -> Error {
     Error::new(kind, "no message came from any of the addresses")
 }
 
-/// An end of which a peer was thrown out that spoke no poste explains itself by that.
-fn explain(error: Error, receiver: &Receiver) -> Failure {
+/// An end of which a peer was thrown out explains itself by that: it spoke no poste; or where lines
+/// were expected, one was too long.
+fn explain(error: Error, receiver: &Receiver, is_raw: bool) -> Failure {
     let is_silence = matches!(error.kind(), Kind::Empty | Kind::TimedOut | Kind::Disconnected);
     let failure = Failure::from(error);
     match receiver.counters().corrupt {
         0 => failure,
         _ if !is_silence => failure,
+        count if is_raw => failure.with_hint(format!(
+            "what came was larger than a message may be ({count} thrown out): receive it with a \
+             larger --message-size, or without marks"
+        )),
         count => failure.with_hint(format!(
             "what came was not poste's ({count} thrown out): a foreign peer is received with --raw"
         )),

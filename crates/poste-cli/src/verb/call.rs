@@ -2,7 +2,7 @@
 
 use poste::{Kind, Sender};
 
-use super::send::body_max;
+use super::send::{beyond, body_max};
 use crate::args::Call;
 use crate::exit::{Code, Failure, Stop};
 use crate::input::Input;
@@ -21,7 +21,7 @@ pub(crate) fn run(args: &Call) -> Result<(), Stop> {
         signals::remove_at_end(sender.address());
     }
     notice::opened(&target.address, sender.address(), sender.capabilities());
-    let mut question = input.whole(body_max(&sender))?;
+    let mut question = input.whole(body_max(&sender), |input| beyond(&sender, &target, input))?;
     let (lines, c_string) = (args.printing.lines, args.channel.c_string);
     question.extend_from_slice(resolve::ending(lines, c_string, target.mechanism));
     let answer = sender
