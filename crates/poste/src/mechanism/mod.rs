@@ -36,6 +36,7 @@ pub mod merge;
 pub mod pair;
 pub mod path;
 pub mod pipe;
+mod posix_objects;
 pub mod posix_queue;
 pub mod shared_memory;
 pub mod socket;
