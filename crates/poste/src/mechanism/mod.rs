@@ -26,6 +26,9 @@ use crate::wait::Wait;
 
 pub(crate) mod descriptor_sets;
 pub mod fifo;
+mod fifo_objects;
+mod fifo_turns;
+mod fifo_watch;
 pub mod inbox;
 mod inet_objects;
 pub mod inherited;
