@@ -8,7 +8,7 @@ use std::os::unix::ffi::OsStrExt as _;
 
 use poste::{Error, Kind};
 
-use crate::args::{Memory, MemoryRead, MemoryWrite};
+use crate::args::direct::{Memory, MemoryRead, MemoryWrite};
 use crate::exit::{Code, Failure, Stop};
 use crate::input::{CHUNK, Stream};
 use crate::output::{self, Output};
