@@ -126,7 +126,9 @@ impl Receiver {
     ///
     /// # Errors
     /// `Disconnected` where nothing can come any more; `Corrupt` where what came is no message of
-    /// poste's (it is passed over); `TooLarge` where it is larger than this end takes; `Removed`.
+    /// poste's (it is passed over); `TooLarge` where it is larger than this end takes; `Removed`
+    /// (a POSIX queue's removal wakes nobody: a timed form notices it within a second, one that
+    /// blocks already doesn't).
     pub fn recv(&mut self) -> Result<Message<'_>, Error> {
         self.recv_wait(Wait::Forever)
     }
@@ -266,7 +268,8 @@ impl Receiver {
 
     /// A level-triggered descriptor that is readable while a message is there, also where it lies
     /// in user space already; poll it for reading. After it says so a receive that doesn't wait may
-    /// still find nothing: a part of a message has arrived.
+    /// still find nothing: a part of a message has arrived. That a POSIX queue is removed it doesn't
+    /// show: receive now and then.
     ///
     /// # Errors
     /// `NotSupported` where the mechanism has none (its capabilities say so).

@@ -26,6 +26,9 @@ use crate::wait::Wait;
 
 pub(crate) mod descriptor_sets;
 pub mod fifo;
+mod fifo_objects;
+mod fifo_turns;
+mod fifo_watch;
 pub mod inbox;
 mod inet_objects;
 pub mod inherited;
@@ -36,6 +39,7 @@ pub mod merge;
 pub mod pair;
 pub mod path;
 pub mod pipe;
+mod posix_objects;
 pub mod posix_queue;
 pub mod shared_memory;
 pub mod socket;
