@@ -255,7 +255,8 @@ pub(crate) struct Channel {
     /// No envelope: the mechanism's own bytes, for a peer that knows nothing of poste
     #[arg(long)]
     pub raw: bool,
-    /// Raw, and the peer exchanges NUL-terminated strings
+    /// Raw, and the peer exchanges NUL-terminated strings: one NUL is added to what is sent, and
+    /// what comes ends at its first
     #[arg(long)]
     pub c_string: bool,
     /// Make the object where it is absent

@@ -64,6 +64,9 @@ impl Taken {
         let Some(back) = self.end.back() else {
             return Err(Error::new(Kind::NotSupported, "this channel has no way back"));
         };
+        if call.is_none() && kind == PieceKind::Error {
+            return back.dismiss(self.arrival.source);
+        }
         if call.is_none() {
             return back.send(&Frame { body, to, ..Frame::default() }, wait).map(drop);
         }
@@ -176,10 +179,11 @@ impl Message<'_> {
         self.taken.answer(PieceKind::Reply, answer.into().body)
     }
 
-    /// Answers a call with an error, in words: the caller gets [`Kind::Failed`].
+    /// Answers a call with an error, in words: the caller gets [`Kind::Failed`]. In raw mode, where
+    /// bytes can't be told from an answer, it ends the caller's connection instead.
     ///
     /// # Errors
-    /// As [`Message::reply`].
+    /// As [`Message::reply`]; in raw mode `NotSupported` where there is no connection to end.
     pub fn reply_error(&mut self, text: &str) -> Result<(), Error> {
         self.taken.answer(PieceKind::Error, text.as_bytes())
     }

@@ -82,7 +82,7 @@ fn list(survey: &Survey) -> Listing {
     for (entry, record) in survey.recorded("fifo") {
         let place = PathBuf::from(OsStr::from_bytes(record.address.rest()));
         match rustix::fs::lstat(&place) {
-            Ok(stat) if record.object == Some(path::object(&stat)) => {
+            Ok(stat) if path::is_still(&place, &stat, record.object, record.born) => {
                 places.insert(place, Some(record.made));
             }
             Ok(_) | Err(Errno::NOENT | Errno::NOTDIR) if entry.maker.is_none() => {

@@ -361,6 +361,15 @@ pub trait SendEnd: Send {
         Err(Error::new(Kind::NotSupported, "this mechanism has no connection to half close"))
     }
 
+    /// Ends the connection that a frame with this `to` would go to: no answer comes, and without an
+    /// envelope nothing else can say so.
+    ///
+    /// # Errors
+    /// `NotSupported` where there is no connection; what the system said.
+    fn dismiss(&mut self, _to: u64) -> Result<(), Error> {
+        Err(Error::new(Kind::NotSupported, "this mechanism has no connection to end"))
+    }
+
     /// The way back: where answers to what is sent here arrive.
     fn back(&mut self) -> Option<&mut dyn RecvEnd> {
         None
