@@ -5,7 +5,6 @@ use rustix::io::Errno;
 use super::Sender;
 use crate::capabilities::Priorities;
 use crate::error::{Error, Kind};
-use crate::limits::DESCRIPTORS_MAX;
 use crate::outgoing::Outgoing;
 
 impl Sender {
@@ -42,21 +41,7 @@ impl Sender {
         if message.message_type.is_some() && !self.options.is_raw() {
             return Err(refuse("only raw System V messages have a type"));
         }
-        let count = message.descriptors.len();
-        if count > 0 && !capabilities.descriptors {
-            return Err(refuse("descriptors don't travel over this mechanism")
-                .with_hint("use unix:, seqpacket:, dgram: or a socket pair"));
-        }
-        if count > DESCRIPTORS_MAX {
-            let kind = Kind::Limit {
-                name: "SCM_MAX_FD",
-                value: DESCRIPTORS_MAX as u64,
-                raise_with: "send them with several messages".to_owned(),
-            };
-            let detail = format!("{count} descriptors are more than go with one message");
-            return Err(Error::new(kind, detail));
-        }
-        Ok(())
+        message.check_descriptors(capabilities.descriptors)
     }
 
     /// What to do about a message that is too large.
