@@ -94,7 +94,7 @@ impl Onward {
         let facts = sender.facts();
         let keeps_priorities = !is_raw.1 || matches!(at_to.priorities, Priorities::Native(_));
         Ok(Onward {
-            wait: args.timeout.map_or(Wait::Forever, Wait::For),
+            wait: resolve::within(args.timeout),
             may_go: !args.listen && (at_to.connections || !at_to.named),
             cut_at: if is_bytes { facts.message_size.min(PIECE_MAX) } else { usize::MAX },
             ending: resolve::ending(args.lines && is_raw.1, false, to.mechanism),
