@@ -128,7 +128,7 @@ impl Writer {
         let wait = wait.begin();
         while !self.try_connect()? {
             // Watched before the second try: one who opens in between is seen by one of them.
-            let opened = self.watch_opening().map_err(system)?;
+            let opened = self.watch_opening()?;
             drain(opened.as_fd());
             if self.try_connect()? {
                 return Ok(());
@@ -137,7 +137,7 @@ impl Writer {
             // through: look again now and then.
             let left = wait.left();
             let pause = left.map_or(LOOK_AGAIN, |left| left.min(LOOK_AGAIN));
-            let opened = self.watch_opening().map_err(system)?;
+            let opened = self.watch_opening()?;
             match Wait::For(pause).until_ready(opened.as_fd(), PollFlags::IN) {
                 Ok(true) => {}
                 Ok(false) | Err(Halt::Later) if left.is_none_or(|left| left > pause) => {}
@@ -151,7 +151,7 @@ impl Writer {
         Ok(())
     }
 
-    fn watch_opening(&mut self) -> Result<&OwnedFd, Errno> {
+    fn watch_opening(&mut self) -> Result<&OwnedFd, Error> {
         if self.opened.is_none() {
             self.opened = Some(watch(&self.path, WatchFlags::OPEN)?);
         }
@@ -205,8 +205,8 @@ impl SendEnd for Writer {
 
     fn pollable(&mut self) -> Result<Pollable<'_>, Error> {
         if self.epoll.is_none() {
-            let mut make = || {
-                let opened = self.watch_opening()?;
+            let opened = self.watch_opening()?;
+            let make = || {
                 let epoll = epoll::create(CreateFlags::CLOEXEC)?;
                 epoll::add(&epoll, opened, EventData::new_u64(0), EventFlags::IN)?;
                 Ok(epoll)
@@ -292,7 +292,7 @@ impl Reader {
     /// Sees to it that the FIFO is on watch.
     fn watch(&mut self) -> Result<&Watch, Error> {
         if self.watch.is_none() {
-            self.watch = Some(Watch::new(&self.path).map_err(system)?);
+            self.watch = Some(Watch::new(&self.path)?);
         }
         match &mut self.watch {
             Some(watch) => {
