@@ -14,6 +14,7 @@ use super::descriptor_sets::DescriptorSets;
 use super::inbox::{self, Inbox};
 use super::linger::Linger;
 use super::sources::Sources;
+use super::vouchers::Vouchers;
 use super::wire::{Flow, Wire};
 use super::{Arrival, Frame, Halves, Pollable, RecvEnd, SendEnd};
 use crate::capabilities::Peers;
@@ -38,6 +39,8 @@ pub struct Link {
     sets: DescriptorSets,
     /// Where datagrams came from, to answer them.
     sources: Sources,
+    /// What the kernel's words about a packet's sender mean.
+    vouchers: Vouchers,
     /// Who may send datagrams, where that matters; connections are asked before.
     allowed: Allowed,
     refused: u64,
@@ -82,6 +85,7 @@ impl Link {
             beside: None,
             sets: DescriptorSets::default(),
             sources: Sources::default(),
+            vouchers: Vouchers::default(),
             allowed: options.allowed,
             refused: 0,
             credentials: Credentials::default(),
@@ -257,13 +261,16 @@ impl Link {
                     inbox.end();
                     break;
                 }
-                Ok(taken) if taken.size > room => inbox.note_truncated(taken.size),
                 Ok(taken) => {
                     let count = taken.size;
                     let has_set = taken.descriptors_lost || !taken.descriptors.is_empty();
-                    let credentials = credentials(taken.credentials);
+                    let credentials = self.vouchers.credentials(taken.credentials);
                     if wire.flow() == Flow::Datagram && !self.allowed.allows(&credentials) {
                         self.refused += 1;
+                        continue;
+                    }
+                    if count > room {
+                        inbox.note_truncated(count);
                         continue;
                     }
                     let source = self.sources.number(taken.source);
@@ -333,17 +340,6 @@ impl Link {
             linger.withhold();
         }
         self.wire.into_descriptor()
-    }
-}
-
-/// What the kernel said of a packet's sender. What was queued before anybody asked for it comes as
-/// process 0: nothing is known of that.
-fn credentials(who: Option<(i32, u32, u32)>) -> Credentials {
-    match who {
-        Some((pid, uid, gid)) if pid > 0 => {
-            Credentials { pid: Some(pid as u32), uid: Some(uid), gid: Some(gid), process: None }
-        }
-        _ => Credentials::default(),
     }
 }
 

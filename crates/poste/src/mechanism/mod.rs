@@ -54,6 +54,7 @@ pub mod unix_packet;
 pub mod unix_stream;
 pub mod window;
 pub mod wire;
+mod vouchers;
 
 /// Every mechanism of this machine, in the order in which they are shown.
 pub static ALL: &[&Mechanism] = &[
