@@ -222,6 +222,26 @@ impl Error {
         self
     }
 
+    /// Whether the same call may succeed later without anything being changed: time, a receiver or
+    /// memory was missing.
+    pub(crate) fn may_pass(&self) -> bool {
+        match self.0.kind {
+            Kind::Full | Kind::Empty | Kind::TimedOut | Kind::NoReceiver => true,
+            Kind::Limit { .. } | Kind::System => matches!(
+                self.0.errno,
+                Some(
+                    Errno::MFILE
+                        | Errno::NFILE
+                        | Errno::NOBUFS
+                        | Errno::NOMEM
+                        | Errno::TOOMANYREFS
+                        | Errno::AGAIN
+                )
+            ),
+            _ => false,
+        }
+    }
+
     /// Whether the kind is `kind`, without cloning it.
     pub(crate) fn is(&self, kind: &Kind) -> bool {
         self.0.kind == *kind

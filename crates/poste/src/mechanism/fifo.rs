@@ -26,8 +26,8 @@ use super::fifo_watch::{GONE, Watch, drain, watch};
 use super::link::Link;
 use super::pipe::{OpenedReceiver, OpenedSender, set_capacity};
 use super::wire::Flow;
-use super::{Arrival, EndTraits, Frame, Mechanism, News, Opened, Opening, Pollable};
-use super::{RecvEnd, SendEnd};
+use super::{Arrival, EndTraits, Frame, GONE_IN_THE_MIDDLE, Mechanism, News, Opened, Opening};
+use super::{Pollable, RecvEnd, SendEnd};
 use crate::capabilities::{Capabilities, Peers};
 use crate::error::{Error, Kind};
 use crate::options::Options;
@@ -193,10 +193,13 @@ impl SendEnd for Writer {
     fn send(&mut self, frame: &Frame<'_>, wait: Wait) -> Result<usize, Error> {
         let wait = wait.begin();
         loop {
+            if frame.goes_on && self.link.is_none() {
+                return Err(Error::new(Kind::Disconnected, GONE_IN_THE_MIDDLE));
+            }
             self.connect(wait)?;
             let Some(link) = &mut self.link else { continue };
             match link.send(frame, wait) {
-                // Not one byte was accepted: it is the next reader's.
+                // Not one byte was accepted: it is the next reader's, if it begins a message.
                 Err(error) if error.is(&Kind::Disconnected) => self.disconnect(),
                 done => return done,
             }

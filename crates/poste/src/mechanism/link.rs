@@ -357,7 +357,8 @@ impl SendEnd for Link {
             });
             match wrote {
                 Ok(count) => done += count,
-                Err(Halt::Later) if done > 0 => break,
+                // Why no more goes the next call is told: what went is accepted.
+                Err(_) if done > 0 => break,
                 Err(halt) => return Err(halt.sending(wait)),
             }
             if done >= size {

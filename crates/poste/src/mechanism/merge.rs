@@ -19,7 +19,7 @@ use super::link::Link;
 use super::socket::{Bound, peer};
 use super::window::Window;
 use super::wire::Flow;
-use super::{Arrival, Frame, Halves, News, Pollable, RecvEnd, SendEnd};
+use super::{Arrival, Frame, GONE_IN_THE_MIDDLE, Halves, News, Pollable, RecvEnd, SendEnd};
 use crate::capabilities::Peers;
 use crate::error::{Error, Kind};
 use crate::limits::{LOOK_BELOW, LOOK_EVERY};
@@ -456,8 +456,11 @@ impl SendEnd for Serve {
     fn send(&mut self, frame: &Frame<'_>, wait: Wait) -> Result<usize, Error> {
         let wait = wait.begin();
         loop {
+            if frame.goes_on && self.link.is_none() {
+                return Err(Error::new(Kind::Disconnected, GONE_IN_THE_MIDDLE));
+            }
             match self.link(wait)?.send(frame, wait) {
-                // Not one byte was accepted: it is the next one's.
+                // Not one byte was accepted: it is the next one's, if it begins a message.
                 Err(error) if error.is(&Kind::Disconnected) => self.link = None,
                 done => return done,
             }

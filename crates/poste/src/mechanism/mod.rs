@@ -210,6 +210,8 @@ pub struct Frame<'a> {
     pub more: bool,
 }
 
+    /// It goes on with what was begun before: only who got that can use it, not the next receiver.
+    pub goes_on: bool,
 impl Frame<'_> {
     /// The bytes that are to be moved.
     #[must_use]
@@ -219,6 +221,17 @@ impl Frame<'_> {
     }
 }
 
+
+    /// What is left of it when `done` bytes were accepted; its descriptors went with the first.
+    #[must_use]
+    pub fn after(&self, done: usize) -> Self {
+        if done == 0 {
+            return *self;
+        }
+        let head = self.head.get(done..).unwrap_or(&[]);
+        let body = &self.body[done.saturating_sub(self.head.len())..];
+        Frame { head, body, descriptors: &[], goes_on: true, ..*self }
+    }
 /// What [`RecvEnd::recv`] found.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum News {
@@ -307,6 +320,9 @@ impl Arrival {
 
 /// What to do about bytes that are no envelope.
 pub const RAW_HINT: &str =
+/// What a frame that goes on is told where its receiver is no longer there.
+const GONE_IN_THE_MIDDLE: &str = "the receiver is gone in the middle of a message, which is lost";
+
     "a peer that knows nothing of poste is spoken to in raw mode (--raw, Options::raw)";
 
 /// How a message that was taken ends.
@@ -343,10 +359,17 @@ pub struct Pollable<'a> {
 /// An end that sends.
 pub trait SendEnd: Send {
     /// Sends one piece: the bytes accepted, which are all of it, or on a byte stream a beginning
-    /// when the wait is over. What is left is then the caller's to send next.
+    /// when the wait is over or the receiver goes. What is left is then the caller's to send next,
+    /// and the next call says why it doesn't go.
+    ///
+    /// An end that goes on with the next receiver when one is gone does so with a frame that begins
+    /// a message only: one that `goes_on` is `Disconnected` then, and the frames after it are for
+    /// the next receiver.
     ///
     /// # Errors
-    /// Not one byte was accepted; `Full` and `TimedOut` say that only the time was missing.
+    /// Not one byte was accepted. After `Full`, `TimedOut`, `NoReceiver` and a lack of memory or
+    /// descriptors the same frame may go later; `Disconnected` and `Removed`, of a frame that begins
+    /// a message, say that none ever will.
     fn send(&mut self, frame: &Frame<'_>, wait: Wait) -> Result<usize, Error>;
 
     /// What to wait on until it may send again.
