@@ -51,6 +51,8 @@ pub struct Receiver {
     counters: Counters,
     /// So many more messages are wanted from a channel that another may read after us.
     wanted: Option<u64>,
+    /// What ended a batch, and is told by the next call.
+    untold: Option<Error>,
 }
 
 impl std::fmt::Debug for Receiver {
@@ -117,6 +119,7 @@ impl Receiver {
             readiness: None,
             counters: Counters::default(),
             wanted: options.take,
+            untold: None,
             options,
         }
     }
@@ -199,7 +202,7 @@ impl Receiver {
     }
 
     /// Receives up to `max` messages: waits for the first, and takes what else is there. Returns
-    /// how many there were.
+    /// how many there were. An error after the first ends the batch, and the next call returns it.
     ///
     /// # Errors
     /// As [`Receiver::recv`], for the first.
@@ -213,7 +216,12 @@ impl Receiver {
             match self.recv_wait(if count == 0 { Wait::Forever } else { Wait::Not }) {
                 Ok(message) => each(message),
                 Err(error) if count == 0 => return Err(error),
-                Err(_) => break,
+                Err(error) => {
+                    // Most are said only once.
+                    self.untold = Some(error).filter(|error| !error.is(&Kind::Empty));
+                    self.show();
+                    break;
+                }
             }
             count += 1;
         }
@@ -280,7 +288,7 @@ impl Receiver {
                 .pollable()
                 .and_then(|watched: Pollable<'_>| Readiness::new(watched)?.with_bell());
             let mut readiness = made.map_err(|error| error.on("poll", &self.address))?;
-            readiness.show(self.taken.arrival.more);
+            readiness.show(self.taken.arrival.more || self.untold.is_some());
             self.readiness = Some(readiness);
         }
         match &self.readiness {
@@ -385,6 +393,10 @@ impl Receiver {
     #[inline(always)]
     fn next(&mut self, wait: Wait) -> Result<(), Error> {
         let wait = wait.begin();
+        if let Some(error) = self.untold.take() {
+            self.show();
+            return Err(error);
+        }
         let result = loop {
             if let Some(wanted) = self.wanted {
                 self.taken.end.want(wanted.max(1));
@@ -401,9 +413,7 @@ impl Receiver {
                 }
             }
         };
-        if let Some(readiness) = &mut self.readiness {
-            readiness.show(self.taken.arrival.more);
-        }
+        self.show();
         result?;
         if let Some(wanted) = &mut self.wanted {
             *wanted = wanted.saturating_sub(1);
@@ -414,6 +424,14 @@ impl Receiver {
             Place::Joined => self.taken.joined.len(),
         } as u64;
         Ok(())
+    }
+
+    /// Shows on the descriptor that is polled whether something lies here.
+    #[inline]
+    fn show(&mut self) {
+        if let Some(readiness) = &mut self.readiness {
+            readiness.show(self.taken.arrival.more || self.untold.is_some());
+        }
     }
 
     fn note(&mut self, error: &Error) {
