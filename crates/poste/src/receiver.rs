@@ -5,20 +5,20 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
-
 use crate::address::Address;
 use crate::capabilities::{Capabilities, Counters, Facts};
 use crate::duplex::Duplex;
-use crate::envelope::{CallBlock, Header, PieceKind, Speaker, body_check};
+use crate::envelope::{CallBlock, PieceKind, Speaker};
 use crate::error::{Error, Kind};
 use crate::inheritance::{self, Role};
 use crate::joining::{Joining, Origin};
 use crate::mechanism::{
-    Arrival, EndTraits, Mechanism, News, Opened, Opening, Pollable, RAW_HINT, RecvEnd, Settle,
-    inherited, resolve,
+    Arrival, EndTraits, Mechanism, News, Opened, Opening, Pollable, RecvEnd, Settle, inherited,
+    resolve,
 };
 use crate::message::{Message, OwnedMessage, Place, Taken, WayBack};
 use crate::options::{Create, Options};
+use crate::piece;
 use crate::readiness::Readiness;
 use crate::sender::Sender;
 use crate::sequence::Sequences;
@@ -471,14 +471,8 @@ impl Receiver {
             return Ok(true);
         }
         let bytes = self.taken.end.bytes(arrival);
-        let (header, length) = Header::decode(bytes).map_err(|fault| corrupt(fault.text()))?;
+        let (header, length) = piece::open(bytes)?;
         let body = &bytes[length..];
-        if body.len() != header.size as usize {
-            return Err(corrupt("its envelope's size is not that of the piece".to_owned()));
-        }
-        if header.body_check.is_some_and(|check| check != body_check(body)) {
-            return Err(corrupt("the check of its body is wrong".to_owned()));
-        }
         if header.kind != PieceKind::Message {
             // An answer that nobody here waits for, or a peer that says more than we understand.
             return Ok(false);
@@ -522,10 +516,39 @@ impl Receiver {
     /// How an answer goes back over this channel.
     fn way_back(&self, call: Option<CallBlock>) -> WayBack {
         let descriptors = self.mechanism.capabilities.descriptors;
-        WayBack { call, piece_size: self.traits.piece_size, descriptors }
+        let check = self.options.check;
+        WayBack { call, piece_size: self.traits.piece_size, descriptors, check }
     }
 }
 
-fn corrupt(detail: String) -> Error {
-    Error::new(Kind::Corrupt, detail).with_hint(RAW_HINT)
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::event::PollFlags;
+
+    #[test]
+    fn what_ends_a_batch_is_told_by_the_next_call() {
+        let address = format!("unix:@poste-batch-{}", std::process::id());
+        let small = Options::new().message_size(70_000);
+        let mut receiver = Receiver::open_with(&address, &small).unwrap();
+        let mut sender = Sender::open(&address).unwrap();
+        sender.send("one").unwrap();
+        sender.send(&[7; 100_000]).unwrap();
+        let mut count = 0;
+        assert_eq!(receiver.recv_many(10, |_| count += 1).unwrap(), 1);
+        assert_eq!(count, 1);
+        // Also for one who polls first: the error lies in user space.
+        let ready = Wait::Not.until_ready(receiver.pollable().unwrap(), PollFlags::IN);
+        assert_eq!(ready, Ok(true));
+        let error = receiver.recv_many(10, |_| {}).unwrap_err();
+        assert!(matches!(error.kind(), Kind::TooLarge { .. }), "{error}");
+        assert_eq!(receiver.try_recv().unwrap_err().kind(), Kind::Empty);
+        let ready = Wait::Not.until_ready(receiver.pollable().unwrap(), PollFlags::IN);
+        assert_eq!(ready, Ok(false));
+        // That nothing more is there is no error.
+        sender.send("two").unwrap();
+        assert_eq!(receiver.recv_many(10, |_| {}).unwrap(), 1);
+        sender.send("three").unwrap();
+        assert_eq!(receiver.recv().unwrap().text().unwrap(), "three");
+    }
 }

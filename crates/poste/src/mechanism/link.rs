@@ -8,7 +8,7 @@ use std::sync::Arc;
 use poste_sys::ancillary::{self, Beside};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
-use rustix::net::Shutdown;
+use rustix::net::{AddressFamily, Shutdown};
 
 use super::descriptor_sets::DescriptorSets;
 use super::inbox::{self, Inbox};
@@ -300,6 +300,10 @@ impl Link {
         let Some(to) = frame.to.and_then(|to| self.sources.address(to)) else {
             return Err(Error::new(Kind::NotSupported, "who sent it has no address to answer to"));
         };
+        // A caller on this machine that takes none of its answers must not hold up the others. Only
+        // the rest of an answer waits until it has read the beginning. A network takes them by itself.
+        let is_unix = to.address_family() == AddressFamily::UNIX;
+        let wait = if is_unix && !frame.goes_on { Wait::Not } else { wait };
         let wire = &self.wire;
         wait.run(wire.descriptor(), PollFlags::OUT, |how| wire.write_to(to, frame, how))
             .map_err(|halt| halt.sending(wait))

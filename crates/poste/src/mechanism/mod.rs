@@ -374,6 +374,37 @@ pub trait SendEnd: Send {
 
     /// What to wait on until it may send again.
     ///
+    /// Sends the whole of a frame, an answer's, or breaks off the way that it took: nothing can
+    /// follow half a frame, and who waits for the rest must learn that it doesn't come.
+    ///
+    /// # Errors
+    /// As [`SendEnd::send`]; `TimedOut` where the other side took in a part of it.
+    fn send_whole(&mut self, frame: &Frame<'_>, wait: Wait) -> Result<(), Error> {
+        let wait = wait.begin();
+        let mut done = 0;
+        loop {
+            match self.send(&frame.after(done), wait) {
+                Ok(count) => done += count,
+                Err(error) if done == 0 => return Err(error),
+                Err(error) => {
+                    self.break_off(frame.to.unwrap_or(0));
+                    let is_slow = error.is(&Kind::Full) || error.is(&Kind::TimedOut);
+                    let slow = || Error::new(Kind::TimedOut, "the caller doesn't read its answer");
+                    return Err(if is_slow { slow() } else { error });
+                }
+            }
+            if done >= frame.size() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Nothing more goes to `to`, which is told that.
+    fn break_off(&mut self, _to: u64) {
+        // Where there is no connection nothing is cut short; one who is gone need not be told.
+        let _ = self.half_close();
+    }
+
     /// # Errors
     /// `NotSupported` where the mechanism has nothing to wait on.
     fn pollable(&mut self) -> Result<Pollable<'_>, Error>;
