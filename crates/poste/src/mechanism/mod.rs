@@ -35,6 +35,7 @@ mod inet_objects;
 pub mod inherited;
 pub mod linger;
 pub mod link;
+mod listener;
 pub mod local;
 pub mod merge;
 pub mod pair;
@@ -42,6 +43,7 @@ pub mod path;
 pub mod pipe;
 mod posix_objects;
 pub mod posix_queue;
+pub mod serve;
 pub mod shared_memory;
 pub mod socket;
 pub mod sources;
@@ -52,9 +54,9 @@ pub mod unix_datagram;
 mod unix_objects;
 pub mod unix_packet;
 pub mod unix_stream;
+mod vouchers;
 pub mod window;
 pub mod wire;
-mod vouchers;
 
 /// Every mechanism of this machine, in the order in which they are shown.
 pub static ALL: &[&Mechanism] = &[
@@ -208,10 +210,10 @@ pub struct Frame<'a> {
     pub descriptors: &'a [BorrowedFd<'a>],
     /// More pieces follow at once: they may be made visible together.
     pub more: bool,
-}
-
     /// It goes on with what was begun before: only who got that can use it, not the next receiver.
     pub goes_on: bool,
+}
+
 impl Frame<'_> {
     /// The bytes that are to be moved.
     #[must_use]
@@ -219,8 +221,6 @@ impl Frame<'_> {
     pub fn size(&self) -> usize {
         self.head.len() + self.body.len()
     }
-}
-
 
     /// What is left of it when `done` bytes were accepted; its descriptors went with the first.
     #[must_use]
@@ -232,6 +232,8 @@ impl Frame<'_> {
         let body = &self.body[done.saturating_sub(self.head.len())..];
         Frame { head, body, descriptors: &[], goes_on: true, ..*self }
     }
+}
+
 /// What [`RecvEnd::recv`] found.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum News {
@@ -318,11 +320,11 @@ impl Arrival {
     }
 }
 
-/// What to do about bytes that are no envelope.
-pub const RAW_HINT: &str =
 /// What a frame that goes on is told where its receiver is no longer there.
 const GONE_IN_THE_MIDDLE: &str = "the receiver is gone in the middle of a message, which is lost";
 
+/// What to do about bytes that are no envelope.
+pub const RAW_HINT: &str =
     "a peer that knows nothing of poste is spoken to in raw mode (--raw, Options::raw)";
 
 /// How a message that was taken ends.
@@ -372,8 +374,6 @@ pub trait SendEnd: Send {
     /// a message, say that none ever will.
     fn send(&mut self, frame: &Frame<'_>, wait: Wait) -> Result<usize, Error>;
 
-    /// What to wait on until it may send again.
-    ///
     /// Sends the whole of a frame, an answer's, or breaks off the way that it took: nothing can
     /// follow half a frame, and who waits for the rest must learn that it doesn't come.
     ///
@@ -405,6 +405,8 @@ pub trait SendEnd: Send {
         let _ = self.half_close();
     }
 
+    /// What to wait on until it may send again.
+    ///
     /// # Errors
     /// `NotSupported` where the mechanism has nothing to wait on.
     fn pollable(&mut self) -> Result<Pollable<'_>, Error>;

@@ -15,9 +15,10 @@ use rustix::net::{
     sockopt,
 };
 
-use super::merge::{Merge, Serve};
+use super::merge::Merge;
 use super::path;
 use super::pipe::{OpenedReceiver, OpenedSender};
+use super::serve::Serve;
 use super::wire::Flow;
 use super::{EndTraits, Opened, Opening};
 use crate::address::Address;
