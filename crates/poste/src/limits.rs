@@ -92,6 +92,10 @@ pub const QUEUE_MESSAGE_SIZE: usize = 8 << 10;
 /// How often an end tries to open, and then to make, a queue that others make and remove meanwhile.
 pub const QUEUE_TRIES: usize = 100;
 
+/// How often who waits on a POSIX queue looks whether it still has a name: the kernel doesn't wake
+/// them when it goes. A look costs less than a microsecond.
+pub const REMOVAL_LOOK: Duration = Duration::from_secs(1);
+
 /// What a receiver of a System V queue first has room for; it grows when a larger message comes.
 pub const LETTER_FIRST: usize = 64 << 10;
 
