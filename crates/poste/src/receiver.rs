@@ -5,7 +5,6 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
-
 use crate::address::Address;
 use crate::capabilities::{Capabilities, Counters, Facts};
 use crate::duplex::Duplex;
@@ -199,7 +198,8 @@ impl Receiver {
     }
 
     /// Receives up to `max` messages: waits for the first, and takes what else is there. Returns
-    /// how many there were.
+    /// how many there were. From a mailbox they are claimed together: what `each` did not get,
+    /// because it panicked or this process ended, comes again marked as redelivered.
     ///
     /// # Errors
     /// As [`Receiver::recv`], for the first.
@@ -210,6 +210,7 @@ impl Receiver {
     ) -> Result<usize, Error> {
         let mut count = 0;
         while count < max {
+            self.taken.end.batch(max - count);
             match self.recv_wait(if count == 0 { Wait::Forever } else { Wait::Not }) {
                 Ok(message) => each(message),
                 Err(error) if count == 0 => return Err(error),
