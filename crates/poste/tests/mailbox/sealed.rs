@@ -36,7 +36,7 @@ fn messages_go_through_sealed_memory() {
             sender.send(&body).unwrap();
         }
         let message = receiver.recv_wait(PATIENCE).unwrap();
-        assert_eq!((&message[..] == &body[..], message.sequence()), (true, u64::from(round) + 1));
+        assert_eq!((message[..] == body[..], message.sequence()), (true, u64::from(round) + 1));
         assert_eq!(message.sender().pid(), Some(std::process::id()));
     }
     for priority in [0, 31, 5] {
