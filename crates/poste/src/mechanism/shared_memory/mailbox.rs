@@ -175,7 +175,11 @@ impl Terms {
             let raise_with = format!("ask for {most} or less");
             Err(Error::new(Kind::Limit { name, value: most as u64, raise_with }, ""))
         };
-        let capacity = options.capacity.map(|messages| messages.max(1));
+        let capacity = options.capacity;
+        if capacity == Some(0) || options.message_size == Some(0) {
+            return Err(Error::new(Kind::Invalid, "a mailbox needs room for a message")
+                .with_hint("give a capacity and a message size of 1 or more"));
+        }
         Ok(Terms {
             message_size: limit(
                 "message-size of a mailbox",
@@ -229,8 +233,11 @@ impl Mailbox {
     fn open_folder(path: &std::path::Path) -> Result<Mailbox, Error> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let folder = rustix::fs::open(path, flags, Mode::empty()).map_err(|errno| match errno {
-            Errno::NOENT => Error::system(errno, "no such mailbox")
-                .with_hint("create it: poste create shm:NAME, or --create"),
+            Errno::NOENT => {
+                let name = path.file_name().unwrap_or_default().to_string_lossy();
+                Error::system(errno, "no such mailbox")
+                    .with_hint(format!("create it: poste create shm:{name}, or add --create"))
+            }
             _ => Error::system(errno, "the mailbox's folder"),
         })?;
         Mailbox::in_folder(folder)
