@@ -141,12 +141,18 @@ fn a_message_that_fails_too_often_is_set_aside_where_info_shows_it() {
     assert_eq!(outcome.out, b"poison\npoison\ngood\n", "{outcome:?}");
     let info = info(&scratch, "jobs");
     assert_eq!((&info["depth"], &info["set_aside"]), (&0.into(), &1.into()), "{info}");
+    assert_eq!(info["deliveries"], 2, "{info}");
+    // It is a file, to be looked at and sent again.
+    let folder = info["set_aside_in"].as_str().unwrap();
+    let script = format!("cat '{folder}'/aside.*");
+    let kept = std::process::Command::new("sh").args(["-c", &script]).output().unwrap();
+    assert_eq!(kept.stdout, b"poison");
 }
 
-/// A worker that says which message it has, and then works for ever.
+/// A worker that says which message it has, and then works for longer than any test.
 fn stuck(scratch: &Scratch) -> (Child, String) {
-    let script = "read word; echo $word $POSTE_REDELIVERED; exec sleep 1000";
-    let mut worker = scratch.start_bare(&["recv", "-f", "jobs", "--", "sh", "-c", script]);
+    let script = "read word; echo $word $POSTE_REDELIVERED; exec sleep 20";
+    let mut worker = scratch.start_bare(&["recv", "jobs", "--", "sh", "-c", script]);
     let word = first_line(&mut worker);
     (worker, word)
 }
@@ -242,4 +248,59 @@ fn of_several_mailboxes_whichever_has_one() {
         assert_eq!(came["address"], expected, "{came}");
     }
     assert_eq!(came.len(), 2);
+}
+
+#[test]
+fn info_and_list_say_what_lies_there_and_who_takes_part() {
+    let scratch = Scratch::new();
+    scratch.run_with(&["send", "--create", "--lines", "jobs"], b"one\nthree\nfive").prints("");
+    let (worker, _) = stuck(&scratch);
+    let seen = info(&scratch, "jobs");
+    for (name, value) in [("depth", 2), ("bytes", 9), ("taken", 1), ("dead", 0), ("waiting", 0)] {
+        assert_eq!(seen[name], value, "{name}: {seen}");
+    }
+    assert_eq!(seen["lanes"].as_array().unwrap().len(), 1, "{seen}");
+    let lane = &seen["lanes"][0];
+    assert_eq!((&lane["state"], &lane["depth"]), (&"gone".into(), &2.into()), "{seen}");
+    let receiver = serde_json::json!([{"receiver": worker.id(), "state": "alive", "taken": 1}]);
+    assert_eq!(seen["receivers"], receiver);
+    let listed = objects(&scratch.run(&["list", "--json", "--mechanism", "shm"]));
+    assert_eq!((listed.len(), &listed[0]["address"]), (1, &"shm:jobs".into()));
+    assert_eq!((&listed[0]["depth"], &listed[0]["alive"]), (&2.into(), &true.into()));
+    let people = String::from_utf8(scratch.run(&["info", "jobs"]).out).unwrap();
+    let line = people.lines().find(|line| line.starts_with("receivers")).unwrap();
+    assert!(line.ends_with(&format!("receiver {}, alive, taken 1", worker.id())), "{people}");
+    let one_that_waits = scratch.start_bare(&["recv", "--timeout", "20s", "-n", "9", "jobs"]);
+    while info(&scratch, "jobs")["waiting"] != 1 {
+        std::thread::sleep(std::time::Duration::from_millis(2));
+    }
+    let seen = info(&scratch, "jobs");
+    assert_eq!((&seen["depth"], &seen["bytes"]), (&0.into(), &0.into()), "{seen}");
+    for mut child in [one_that_waits, worker] {
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+}
+
+#[test]
+fn gc_proves_its_dead_and_buries_them() {
+    let scratch = Scratch::new();
+    scratch.run(&["send", "--create", "jobs", "job"]).prints("");
+    let (mut worker, _) = stuck(&scratch);
+    scratch.run(&["gc"]).prints("");
+    worker.kill().unwrap();
+    worker.wait().unwrap();
+    let seen = info(&scratch, "jobs");
+    assert_eq!((&seen["dead"], &seen["taken"]), (&1.into(), &1.into()), "{seen}");
+    assert_eq!((&seen["alive"], &seen["holders"]), (&false.into(), &serde_json::json!([])));
+    assert_eq!(seen["receivers"][0]["state"], "dead", "{seen}");
+    let found = objects(&scratch.run(&["gc", "--json"]));
+    let proof = format!("process {}, which received from it, is gone", worker.id());
+    assert_eq!((found.len(), &found[0]["address"]), (1, &"shm:jobs".into()));
+    assert!(found[0]["proof"].as_str().unwrap().starts_with(&proof), "{found:?}");
+    assert_eq!(objects(&scratch.run(&["gc", "--json", "--yes"])), found);
+    let seen = info(&scratch, "jobs");
+    assert_eq!((&seen["dead"], &seen["depth"]), (&0.into(), &1.into()), "{seen}");
+    assert_eq!(seen["redelivered"], 1, "{seen}");
+    scratch.run(&["gc", "--json"]).prints("");
 }

@@ -69,7 +69,7 @@ pub(crate) enum Proof {
 }
 
 /// Where a mailbox's folder is.
-fn path(address: &Address) -> Result<PathBuf, Error> {
+pub(super) fn path(address: &Address) -> Result<PathBuf, Error> {
     Ok(runtime::part(PART)?.join(name(address)?))
 }
 
