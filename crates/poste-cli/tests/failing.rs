@@ -40,6 +40,7 @@ fn what_makes_no_sense_is_2() {
         ("create a/b", "a/b"),
         ("create .hidden", "mailbox"),
         ("create shm:a/b", "letters"),
+        ("create -", "hyphen"),
         ("create jobs --mode 0666", "one user"),
         ("create jobs --capacity 0", "room for a message"),
         ("create jobs --message-size 0", "room for a message"),

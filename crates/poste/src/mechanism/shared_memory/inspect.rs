@@ -255,7 +255,7 @@ impl Lane {
                 ("sender", Detail::Number(sender.pid.into())),
                 ("state", Detail::Text(sender.state().to_owned())),
             ],
-            None => vec![("state", Detail::Text("gone".to_owned()))],
+            None => vec![("state", Detail::Text("sender gone".to_owned()))],
         };
         row.extend([
             ("depth", Detail::Number(self.ready)),

@@ -81,13 +81,13 @@ pub(crate) fn place(address: &Address) -> Result<Address, Error> {
 fn name(address: &Address) -> Result<&str, Error> {
     let fits = |name: &&str| {
         let fine = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
-        (1..=200).contains(&name.len()) && !name.starts_with('.') && name.bytes().all(fine)
+        (1..=200).contains(&name.len()) && !name.starts_with(['.', '-']) && name.bytes().all(fine)
     };
     address.text().filter(fits).ok_or_else(|| {
         Error::new(
             Kind::Invalid,
             "a mailbox's name is 1 to 200 letters, digits, dots, hyphens and underscores, \
-             and begins with no dot",
+             and begins with neither dot nor hyphen",
         )
         .with_hint("as in shm:jobs")
     })
@@ -232,15 +232,18 @@ impl Mailbox {
     /// Opens the mailbox in a folder, after a look at whose it is and what it says.
     fn open_folder(path: &std::path::Path) -> Result<Mailbox, Error> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
         let folder = rustix::fs::open(path, flags, Mode::empty()).map_err(|errno| match errno {
-            Errno::NOENT => {
-                let name = path.file_name().unwrap_or_default().to_string_lossy();
-                Error::system(errno, "no such mailbox")
-                    .with_hint(format!("create it: poste create shm:{name}, or add --create"))
-            }
+            Errno::NOENT => Error::system(errno, "no such mailbox")
+                .with_hint(format!("create it: poste create shm:{name}, or add --create")),
             _ => Error::system(errno, "the mailbox's folder"),
         })?;
-        Mailbox::in_folder(folder)
+        Mailbox::in_folder(folder).map_err(|error| match error.kind() {
+            Kind::Corrupt | Kind::Mismatch => {
+                error.with_hint(format!("remove it and make it anew: poste remove shm:{name}"))
+            }
+            _ => error,
+        })
     }
 
     fn in_folder(folder: OwnedFd) -> Result<Mailbox, Error> {
