@@ -3,12 +3,14 @@
 
 use std::os::fd::AsFd;
 
+use poste_sys::atomic::Ordering;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
 use super::lane_file::LaneFile;
 use super::mailbox::{Mailbox, unlink};
 use crate::ring::claim::Wanted;
+use crate::ring::layout::header;
 
 /// Gives back what a receiver has taken of a lane and not ended; the receiver is gone, or going.
 pub(crate) fn take_back(mailbox: &Mailbox, file: &LaneFile, receiver: u16) {
@@ -35,7 +37,12 @@ pub(crate) fn give_back(mailbox: &Mailbox, file: &LaneFile, number: u64, receive
         }
         return wanted.is_some();
     }
-    file.lane.give_back(number, receiver)
+    let was_its = file.lane.give_back(number, receiver);
+    if was_its {
+        // Lanes come and go with their own counts; this one is for people.
+        mailbox.header().word(header::REDELIVERED).fetch_add(1, Ordering::Relaxed);
+    }
+    was_its
 }
 
 /// Writes a message's body into its file. Where that fails the message comes again instead.

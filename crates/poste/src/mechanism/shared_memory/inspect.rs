@@ -12,7 +12,7 @@ use crate::error::{Error, Kind};
 use crate::name::runtime;
 use crate::object::{Detail, Listing, Object, State};
 use crate::options::Options;
-use crate::ring::layout::{Part, State as Step};
+use crate::ring::layout::{Part, State as Step, header};
 use crate::ring::wake::Set;
 use crate::survey::{Survey, age_of_file, holder};
 
@@ -30,6 +30,8 @@ pub struct Inspection {
     pub lanes: Vec<Lane>,
     /// The receivers.
     pub receivers: Vec<Participant>,
+    /// How often messages came again, those of lanes that are gone too.
+    pub redelivered: u64,
     /// How many messages were set aside.
     pub aside: usize,
     /// The mailbox's folder, where the files of those lie: `aside.*`.
@@ -80,6 +82,7 @@ pub fn inspect(address: &Address) -> Result<Inspection, Error> {
         deliveries: terms.deliveries,
         lanes: Vec::new(),
         receivers: Vec::new(),
+        redelivered: mailbox.header().word(header::REDELIVERED).load(Ordering::Relaxed),
         aside: mailbox.files("aside."),
         folder: mailbox::path(address)?,
     };
@@ -229,7 +232,7 @@ impl Inspection {
         object.holders = Some(holders);
         let mut say = |name, value| object.details.push((name, Detail::Number(value)));
         say("taken", sum(|lane| lane.taken));
-        say("redelivered", sum(|lane| lane.redelivered));
+        say("redelivered", self.redelivered);
         say("set_aside", self.aside as u64);
         if let Some(deliveries) = self.deliveries {
             say("deliveries", u64::from(deliveries));
