@@ -13,7 +13,7 @@ use rustix::fs::FileType;
 
 use crate::address::Address;
 use crate::error::{Error, Kind};
-use crate::mechanism::shared_memory::inspect;
+use crate::mechanism::shared_memory::{folder, inspect};
 use crate::mechanism::{ALL, path};
 use crate::name::claim::{self, Object, Record, Seized};
 use crate::name::registry::{self, Entry};
@@ -40,6 +40,8 @@ enum Left {
     Draft(Entry),
     /// The record of an object that is gone.
     Record(Entry),
+    /// The folder of a mailbox that was being made, or taken away.
+    Folder(PathBuf),
     /// A permit of a semaphore, which its taker can't give back any more.
     Permit(LostPermit),
     /// A place among a mailbox's senders or receivers, and what that one had taken.
@@ -64,6 +66,7 @@ pub fn garbage() -> Result<Vec<Garbage>, Error> {
     garbage.extend(registry::all().into_iter().filter_map(of_draft));
     let gone = objects::look(&Survey::new(None), ALL).gone;
     garbage.extend(gone.into_iter().filter_map(of_record));
+    garbage.extend(folder::litter()?.into_iter().map(of_folder));
     garbage.extend(permit::lost_permits()?.into_iter().map(of_permit));
     garbage.extend(inspect::dead()?.into_iter().map(of_participant));
     Ok(garbage)
@@ -81,6 +84,7 @@ impl Garbage {
             Left::Draft(entry) => take_draft(entry),
             // Somebody may have put a new record in its place: that one stays.
             Left::Record(entry) => path::take_away(&entry.path, entry.file, |_| Ok(())),
+            Left::Folder(folder) => folder::take_litter(folder),
             Left::Permit(permit) => match permit.give_back() {
                 // Somebody else was faster.
                 Err(error) if error.is(&Kind::NotFound) => Ok(()),
@@ -118,9 +122,8 @@ fn place_of(record: &Record) -> Option<PathBuf> {
 fn stands(record: &Record) -> Option<(PathBuf, Object)> {
     let (place, object) = (place_of(record)?, record.object?);
     let stat = rustix::fs::lstat(&place).ok()?;
-    let is_it =
-        path::object(&stat) == object && FileType::from_raw_mode(stat.st_mode) == FileType::Socket;
-    let is_it = is_it && path::born(&place) == record.born;
+    let is_it = FileType::from_raw_mode(stat.st_mode) == FileType::Socket
+        && path::is_still(&place, &stat, Some(object), record.born);
     is_it.then_some((place, object))
 }
 
@@ -171,8 +174,8 @@ fn of_draft(entry: Entry) -> Option<Garbage> {
 
 fn has_its_name(record: &registry::Record) -> bool {
     let place = Path::new(OsStr::from_bytes(record.address.rest()));
-    let there = rustix::fs::lstat(place).ok().map(|stat| path::object(&stat));
-    there.is_some() && there == record.object
+    rustix::fs::lstat(place)
+        .is_ok_and(|stat| path::is_still(place, &stat, record.object, record.born))
 }
 
 /// The half-made object of a draft, where there is one: under a name that only its maker knew.
@@ -188,6 +191,12 @@ fn take_draft(entry: &Entry) -> Result<(), Error> {
         rustix::fs::unlink(half).map_err(|errno| Error::system(errno, ""))?;
     }
     path::take_away(&entry.path, entry.file, |_| Ok(()))
+}
+
+fn of_folder(folder: PathBuf) -> Garbage {
+    let proof =
+        "a mailbox that was being made, or taken away; the lock of who did is free".to_owned();
+    Garbage { address: folder.display().to_string(), proof, left: Left::Folder(folder) }
 }
 
 fn of_permit(permit: LostPermit) -> Garbage {

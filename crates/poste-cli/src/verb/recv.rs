@@ -169,7 +169,7 @@ fn pause(failures: u32) -> Duration {
 /// A message as it is printed or handed on.
 fn shown<'a>(args: &Recv, message: &'a Message<'_>) -> Shown<'a> {
     let shown = Shown::from(message);
-    if args.channel.c_string { shown.without_nul() } else { shown }
+    if args.channel.c_string { shown.as_c_string() } else { shown }
 }
 
 /// Takes the objects away that were received from.

@@ -5,8 +5,10 @@ use std::path::PathBuf;
 
 use poste_sys::atomic::Ordering;
 
+use super::folder;
 use super::lane_file::{self, LaneFile};
-use super::mailbox::{self, Mailbox, Proof};
+use super::mailbox::Mailbox;
+use super::participants::Proof;
 use crate::address::Address;
 use crate::error::{Error, Kind};
 use crate::name::runtime;
@@ -84,7 +86,7 @@ pub fn inspect(address: &Address) -> Result<Inspection, Error> {
         receivers: Vec::new(),
         redelivered: mailbox.header().word(header::REDELIVERED).load(Ordering::Relaxed),
         aside: mailbox.files("aside."),
-        folder: mailbox::path(address)?,
+        folder: folder::path(address)?,
     };
     let mut receivers = Vec::new();
     let mut files = Vec::new();
@@ -172,8 +174,8 @@ pub(crate) fn bury(address: &Address) -> Result<(), Error> {
 
 /// The addresses of this user's mailboxes.
 fn addresses() -> Result<Vec<Address>, Error> {
-    let Some(folder) = runtime::existing_part(mailbox::PART)? else { return Ok(Vec::new()) };
-    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let Some(part) = runtime::existing_part(folder::PART)? else { return Ok(Vec::new()) };
+    let entries = std::fs::read_dir(part).into_iter().flatten().flatten();
     let address = |entry: std::fs::DirEntry| {
         let name = entry.file_name();
         let name = name.to_str().filter(|name| !name.starts_with('.'))?;
@@ -193,7 +195,7 @@ pub(super) fn list(survey: &Survey) -> Listing {
         }
     };
     for address in addresses {
-        let Ok(header) = mailbox::path(&address).map(|path| path.join(mailbox::HEADER)) else {
+        let Ok(header) = folder::path(&address).map(|path| path.join(folder::HEADER)) else {
             continue;
         };
         let mut object = Object::new("shm", address);
