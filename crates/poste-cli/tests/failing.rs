@@ -4,6 +4,46 @@ mod command;
 
 use command::Scratch;
 
+/// One who listens and doesn't accept, with as many waiting as it wants: the time that was given
+/// holds all the same.
+#[test]
+fn a_busy_listener_is_waited_for_no_longer_than_was_asked() {
+    let scratch = Scratch::new();
+    let name = rustix::net::SocketAddrUnix::new(scratch.path("x")).unwrap();
+    let listener = rustix::net::socket(
+        rustix::net::AddressFamily::UNIX,
+        rustix::net::SocketType::STREAM,
+        None,
+    )
+    .unwrap();
+    rustix::net::bind(&listener, &name).unwrap();
+    rustix::net::listen(&listener, 0).unwrap();
+    let _waiting = std::os::unix::net::UnixStream::connect(scratch.path("x")).unwrap();
+    scratch.run(&["send", "--timeout", "0s", "unix:./x", "b"]).fails(75, "unix:./x");
+    scratch.run(&["send", "--timeout", "200ms", "unix:./x", "b"]).fails(124, "unix:./x");
+    scratch.run(&["call", "--timeout", "200ms", "unix:./x", "b"]).fails(124, "unix:./x");
+}
+
+/// What no packet can carry is refused before anything is sent, with the limit.
+#[test]
+fn a_raw_packet_that_is_too_large_is_named_with_its_limit() {
+    let scratch = Scratch::new();
+    std::fs::write(scratch.path("large"), vec![b'x'; 6_000_000]).unwrap();
+    for address in ["dgram:./d", "seqpacket:./s"] {
+        let receiver = scratch.start(&["recv", "--raw", "-n", "2", address]);
+        let send = ["send", "--raw", "--timeout", "10s", address];
+        scratch.run(&[&send[..], &["there?"]].concat()).prints("");
+        for flags in [&["--timeout", "5s"][..], &[]] {
+            let send = ["send", "--raw", "--file", "large", address];
+            scratch.run(&[&send[..], flags].concat()).fails(1, "?capacity=");
+        }
+        scratch.run(&[&send[..], &["there"]].concat()).prints("");
+        receiver.end().prints("there?\nthere\n");
+    }
+    let send = ["send", "--raw", "--file", "large", "udp:127.0.0.1:9"];
+    scratch.run(&send).fails(1, "the limit is 65507");
+}
+
 #[test]
 fn what_makes_no_sense_is_2() {
     let scratch = Scratch::new();
