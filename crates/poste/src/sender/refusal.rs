@@ -46,11 +46,17 @@ impl Sender {
 
     /// What to do about a message that is too large.
     pub(super) fn way_out(&self, size: usize) -> String {
+        // A packet that is larger than the socket's buffer can't be sent; the network's own limit
+        // is the same for all.
+        let is_of_buffer = |_| !self.mechanism.capabilities.network;
         if self.traits.pieces && !self.options.is_raw() {
             format!(
                 "send it in several messages (--lines), raw (--raw), or allow it at both ends \
                  (--message-size {size})"
             )
+        } else if self.traits.pieces && self.traits.message_size.is_some_and(is_of_buffer) {
+            let address = self.address.bare();
+            format!("allow it: {address}?capacity={size} (up to net.core.wmem_max), or send less")
         } else if let (true, Some(message_size)) =
             (self.mechanism.settings.contains(&"message-size"), self.traits.message_size)
         {

@@ -9,7 +9,7 @@ use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
 use super::folder::{self, HEADER};
-use super::participants::myself;
+use super::participants::{Doors, myself};
 use crate::address::Address;
 use crate::error::{Error, Kind};
 use crate::limits::{MAILBOX_CAPACITY_MAX, MAILBOX_MESSAGE_MAX, MAILBOX_TRIES};
@@ -24,6 +24,7 @@ pub(crate) struct Mailbox {
     /// Its terms and its instance as they were when it was opened, and checked.
     terms: Terms,
     instance: [u64; 2],
+    doors: Doors,
     /// The life of the process that opened it: a forked child's copy is not to be used.
     life: poste_sys::fork::Life,
 }
@@ -148,7 +149,7 @@ impl Mailbox {
         let says = |at| header.word(at).load(Ordering::Relaxed);
         let instance = [says(header::INSTANCE), says(header::INSTANCE + 8)];
         let life = poste_sys::fork::Life::this();
-        let mailbox = Mailbox { folder, header, terms, instance, life };
+        let mailbox = Mailbox { folder, header, terms, instance, doors: Doors::default(), life };
         mailbox.check()?;
         Ok(mailbox)
     }
@@ -159,8 +160,17 @@ impl Mailbox {
         entries.filter(|file| file.file_name().to_bytes().starts_with(beginning.as_bytes())).count()
     }
 
+    /// Whether its files are still there, whatever its header says.
+    pub(super) fn check_files(&self) -> Result<(), Error> {
+        match rustix::fs::fstat(self.header.file()) {
+            Ok(stat) if stat.st_nlink == 0 => Err(Error::new(Kind::Removed, "")),
+            _ => Ok(()),
+        }
+    }
+
     /// The same mailbox opened once more, with locks of its own; also when it has lost its name.
     pub(crate) fn reopen(&self) -> Result<Mailbox, Error> {
+        self.check_files()?;
         let folder = rustix::io::fcntl_dupfd_cloexec(&self.folder, 3)
             .map_err(|errno| Error::system(errno, ""))?;
         Mailbox::in_folder(folder)
@@ -230,6 +240,10 @@ impl Mailbox {
     #[inline]
     pub(crate) fn header(&self) -> &Mapping {
         &self.header
+    }
+
+    pub(super) fn doors(&self) -> &Doors {
+        &self.doors
     }
 
     pub(crate) fn folder(&self) -> BorrowedFd<'_> {
