@@ -2,7 +2,7 @@
 
 use poste::{Kind, Sender, Wait};
 
-use super::send::body_max;
+use super::send::{beyond, body_max};
 use crate::args::Call;
 use crate::exit::{Code, Failure, Stop};
 use crate::input::Input;
@@ -25,7 +25,7 @@ pub(crate) fn run(args: &Call) -> Result<(), Stop> {
     }
     notice::opened(&target.address, sender.address(), sender.capabilities());
     let wait = wait.left().map_or(Wait::Forever, Wait::For);
-    let mut question = input.whole(body_max(&sender))?;
+    let mut question = input.whole(body_max(&sender), |input| beyond(&sender, &target, input))?;
     let (lines, c_string) = (args.printing.lines, args.channel.c_string);
     question.extend_from_slice(resolve::ending(lines, c_string, target.mechanism));
     let answer =

@@ -235,6 +235,8 @@ pub(super) enum UnixPlace<'a> {
 impl<'a> UnixPlace<'a> {
     pub(super) fn of(address: &'a Address) -> Result<UnixPlace<'a>, Error> {
         match address.rest() {
+            [b'@'] => Err(Error::new(Kind::Invalid, "the abstract name is missing")
+                .with_hint("name it after the @, as in unix:@jobs")),
             [b'@', name @ ..] => Ok(UnixPlace::Abstract(name)),
             _ => Ok(UnixPlace::Path(path::of(address)?)),
         }
