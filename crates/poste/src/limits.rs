@@ -137,6 +137,10 @@ pub const LEND_ABOVE: usize = 4 << 10;
 /// How many messages fed to a lane are held back at most: what the receiver gets at once.
 pub const HELD_MAX: usize = 64;
 
+/// How many messages a receiver claims from a mailbox at once at most: so many it may have to hand
+/// out again, marked, when it dies.
+pub const CLAIMED_MAX: usize = 256;
+
 /// How long an end in shared memory looks again before it sleeps: 20 µs find almost every answer of
 /// a peer that runs, 5 µs half of them.
 pub const SPIN_TIME: Duration = Duration::from_micros(20);

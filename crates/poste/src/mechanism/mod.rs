@@ -463,6 +463,10 @@ pub trait RecvEnd: Send {
     /// So many more messages are wanted: where another may read after us, take in no more.
     fn want(&mut self, _messages: u64) {}
 
+    /// Up to so many messages are about to be received in a row: what can be claimed at once by the
+    /// next `recv` may be. What was claimed is received before anything else.
+    fn batch(&mut self, _messages: usize) {}
+
     /// The way back: answers to what arrived here, each with its `source` as `to`.
     fn back(&mut self) -> Option<&mut dyn SendEnd> {
         None

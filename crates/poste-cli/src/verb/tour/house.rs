@@ -155,6 +155,8 @@ impl House {
             // The upper half tells ours from the keys that people and ftok choose.
             "sysv" => format!("sysv:{:#x}", 0x7057_0000 ^ (process << 8) ^ number),
             "mq" => format!("mq:/{PREFIX}{process}-{number}"),
+            // It lies in the runtime directory, which is the tour's own.
+            "shm" => format!("shm:{number}"),
             _ => {
                 let directory = self.directory.as_deref().unwrap_or(Path::new("."));
                 format!("{scheme}:{}/{number}", directory.display())
