@@ -121,10 +121,14 @@ pub(super) fn body_max(sender: &Sender) -> usize {
 /// An input that is larger than any message, by how much isn't known.
 pub(super) fn beyond(sender: &Sender, target: &Target, input: &str) -> Failure {
     let (address, limit) = (sender.address(), body_max(sender));
-    let hint = if sender.capabilities().pieces && !target.options.is_raw() {
+    let can = sender.capabilities();
+    let hint = if can.pieces && !target.options.is_raw() {
         "send it in several messages (--lines), raw (--raw), or allow larger ones at both ends \
          (--message-size)"
-    } else if target.mechanism.settings.contains(&"message-size") {
+    } else if can.pieces && can.made_by_listening && !can.network {
+        "allow larger ones, up to net.core.wmem_max, with ?capacity=SIZE behind the address, or send \
+         less at once"
+    } else if target.mechanism.settings.contains(&"message-size") && !can.network {
         "make the channel anew with a larger message size (--message-size), or send less at once"
     } else {
         "send less at once, or use a mechanism that cuts messages up, such as unix:"
