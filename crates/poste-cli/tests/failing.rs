@@ -43,7 +43,7 @@ fn a_raw_packet_that_is_too_large_is_named_with_its_limit() {
         receiver.end().prints("there?\nthere\n");
     }
     let send = ["send", "--raw", "--file", "large", "udp:127.0.0.1:9"];
-    scratch.run(&send).fails(1, "than 65507 bytes");
+    scratch.run(&send).fails(1, "the limit is 65507");
 }
 
 #[test]
