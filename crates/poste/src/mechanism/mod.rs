@@ -40,6 +40,7 @@ pub mod posix_queue;
 pub mod shared_memory;
 pub mod socket;
 pub mod sources;
+mod sysv_objects;
 pub mod sysv_queue;
 pub mod tcp;
 pub mod udp;
