@@ -24,6 +24,7 @@ use crate::options::Options;
 use crate::survey::Survey;
 use crate::wait::Wait;
 
+pub(crate) mod bell;
 pub(crate) mod descriptor_sets;
 pub mod fifo;
 pub mod inbox;
