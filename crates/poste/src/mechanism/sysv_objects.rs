@@ -14,9 +14,9 @@ use poste_sys::sysctl;
 use poste_sys::sysv::{self, Queue};
 use rustix::io::Errno;
 
-use super::Opening;
 use super::posix_queue::{not_owner, refuse_planted};
 use super::sysv_queue::message_max;
+use super::{Opening, sysv_bell};
 use crate::address::Address;
 use crate::error::{Error, Kind};
 use crate::limits::{PAUSE_MAX, QUEUE_LOOKS, QUEUE_TRIES};
@@ -30,6 +30,7 @@ pub(super) fn remove(address: &Address) -> Result<(), Error> {
     match sysv::remove(queue) {
         Ok(()) => {
             registry::forget(&registry::queue_key(&place(address)?));
+            sysv_bell::tell_removed(queue);
             Ok(())
         }
         // Somebody else was faster.

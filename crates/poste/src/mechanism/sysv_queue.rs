@@ -5,14 +5,22 @@
 //! priority, and types above that are never taken. Raw, the type is the caller's (`message_type`)
 //! or the priority + 1, and the order is the queue's. A message above the limit is refused, never
 //! cut up, nor cut short (MSG_NOERROR). The kernel has no descriptor and no deadline here: waiting
-//! for ever is the plain blocking call, timed forms try again with pauses.
+//! for ever is the plain blocking call, timed forms try again with pauses. What is polled is a bell
+//! that our senders ring (sysv_bell.rs), a thread that waits for anybody's (sysv_helper.rs), or one
+//! that looks for room (sysv_room.rs).
 //!
 //! Sources: sysvipc(7), msgop(2), proc(5) (`kernel.msgmax`).
 
+use std::collections::VecDeque;
+
 use poste_sys::sysctl;
 use poste_sys::sysv::{self, Letter, Queue};
+use rustix::event::PollFlags;
 use rustix::io::Errno;
 
+use super::sysv_bell::{Listening, Ringer};
+use super::sysv_helper::Helper;
+use super::sysv_room::Room;
 use super::{
     Arrival, EndTraits, Frame, Mechanism, News, Opened, Opening, Pollable, RecvEnd, SendEnd,
     check_envelope_fits, sysv_objects,
@@ -34,7 +42,6 @@ pub static MECHANISM: Mechanism = Mechanism {
         pieces: false,
         many_receivers: true,
         priorities: Priorities::Native(PRIORITY_MAX),
-        pollable: false,
         delay: PAUSE_DELAY,
         survives_its_users: true,
         capacity: Some(Unit::Bytes),
@@ -69,6 +76,8 @@ fn open_sender(opening: &Opening<'_>) -> Result<Opened<dyn SendEnd>, Error> {
         message_type,
         is_raw: opening.options.is_raw(),
         address: address.bare(),
+        ringer: Ringer::new(queue)?,
+        room: None,
     };
     Ok(Opened { end: Box::new(end), traits, address })
 }
@@ -84,6 +93,8 @@ fn open_receiver(opening: &Opening<'_>) -> Result<Opened<dyn RecvEnd>, Error> {
         wanted: if is_raw { message_type.unwrap_or(0) } else { -TYPE_LOWEST },
         is_raw,
         address: address.bare(),
+        ahead: VecDeque::new(),
+        watching: None,
     };
     Ok(Opened { end: Box::new(end), traits, address })
 }
@@ -154,6 +165,9 @@ struct Sending {
     message_type: Option<isize>,
     is_raw: bool,
     address: Address,
+    ringer: Ringer,
+    /// Made when it is asked for.
+    room: Option<Room>,
 }
 
 impl Sending {
@@ -187,19 +201,39 @@ impl SendEnd for Sending {
         let wait = wait.begin();
         let message_type = self.type_of(frame)?;
         self.letter.write(message_type, [frame.head, frame.body]);
-        wait.retry(PAUSE_MAX, |how| sysv::send(self.queue, &self.letter, how == Call::Blocking))
-            .map_err(|halt| self.explain(halt, frame.size(), wait))?;
+        let (queue, letter) = (self.queue, &self.letter);
+        let sent = self.ringer.around(|| {
+            wait.retry(PAUSE_MAX, |how| sysv::send(queue, letter, how == Call::Blocking))
+        });
+        if let Some(room) = self.room.as_mut().filter(|room| room.is_ours()) {
+            match sent {
+                Err(Halt::Later) => room.want(frame.size())?,
+                _ => room.went(),
+            }
+        }
+        sent.map_err(|halt| self.explain(halt, frame.size(), wait))?;
         Ok(frame.size())
     }
 
     fn pollable(&mut self) -> Result<Pollable<'_>, Error> {
-        Err(not_pollable())
+        let room = match self.room.take().filter(Room::is_ours) {
+            Some(room) => room,
+            None => Room::new(self.queue)?,
+        };
+        let descriptor = self.room.insert(room).descriptor();
+        Ok(Pollable { descriptor, events: PollFlags::IN })
     }
 
     fn duplicate(&self) -> Result<Option<Box<dyn SendEnd>>, Error> {
-        let letter = Letter::new(self.letter.room());
-        let address = self.address.clone();
-        Ok(Some(Box::new(Sending { letter, address, ..*self })))
+        Ok(Some(Box::new(Sending {
+            queue: self.queue,
+            letter: Letter::new(self.letter.room()),
+            message_type: self.message_type,
+            is_raw: self.is_raw,
+            address: self.address.clone(),
+            ringer: Ringer::new(self.queue)?,
+            room: None,
+        })))
     }
 }
 
@@ -210,12 +244,28 @@ struct Receiving {
     wanted: isize,
     is_raw: bool,
     address: Address,
+    /// The types of empty messages that were taken ahead.
+    ahead: VecDeque<isize>,
+    /// Made when a descriptor is asked for.
+    watching: Option<Watching>,
+}
+
+/// How a receiver that is polled learns that a message came.
+enum Watching {
+    /// Who may send here rings.
+    Bell(Box<Listening>),
+    /// Anyone may send: a thread waits in the kernel.
+    Helper(Helper),
 }
 
 impl Receiving {
     /// One call; where the message is larger than there is room (it stays in the queue then), there
     /// is made more room first.
     fn take(&mut self, how: Call) -> Result<(), Errno> {
+        if let Some(message_type) = self.ahead.pop_front() {
+            self.letter.write(message_type, [b"", b""]);
+            return Ok(());
+        }
         loop {
             match sysv::receive(self.queue, &mut self.letter, self.wanted, how == Call::Blocking) {
                 Err(Errno::TOOBIG) => self.letter = Letter::new(self.letter.room() * 2),
@@ -223,13 +273,87 @@ impl Receiving {
             }
         }
     }
+
+    /// Whether a receive would find something. An empty message is taken ahead: a look into the
+    /// queue that has room for nothing takes it.
+    fn is_there(&mut self) -> bool {
+        loop {
+            if !self.ahead.is_empty() {
+                return true;
+            }
+            let mut nothing = Letter::new(0);
+            match sysv::receive(self.queue, &mut nothing, self.wanted, false) {
+                Ok(()) => self.ahead.push_back(nothing.message_type() as isize),
+                Err(Errno::AGAIN) => return false,
+                Err(Errno::INTR) => {}
+                // A message with a body stays; that the queue is gone is for a receive to tell.
+                Err(_) => return true,
+            }
+        }
+    }
+
+    /// Makes the descriptor say whether something is there.
+    fn show(&mut self) {
+        let Some(mut watching) = self.watching.take() else { return };
+        match &mut watching {
+            Watching::Bell(bell) => {
+                if !self.is_there() {
+                    bell.arm();
+                }
+                if self.is_there() {
+                    bell.ring();
+                } else {
+                    bell.rest();
+                }
+            }
+            Watching::Helper(helper) => match self.is_there() {
+                true => helper.ring(),
+                false => helper.wait_for_more(),
+            },
+        }
+        self.watching = Some(watching);
+    }
+
+    /// The thread that waits, if there is one, lets this end look itself.
+    fn stop_watching(&mut self) {
+        match &self.watching {
+            Some(Watching::Helper(helper)) if helper.is_ours() => {
+                helper.call_back(&mut self.ahead);
+            }
+            Some(Watching::Bell(bell)) if bell.is_ours() => {}
+            // A forked child's copy: it is its parent's.
+            _ => self.watching = None,
+        }
+    }
+
+    /// Whether everybody who may send here is this user, whose senders ring. Root may always; its
+    /// senders ring only in the same runtime directory.
+    fn is_private(&self) -> bool {
+        let me = rustix::process::geteuid().as_raw();
+        !self.is_raw
+            && sysv::status(self.queue).is_ok_and(|status| {
+                (status.uid, status.maker) == (me, me) && status.mode & 0o022 == 0
+            })
+    }
+
+    fn watch(&self) -> Result<Watching, Error> {
+        if self.is_private() {
+            if let Ok(bell) = Listening::new(self.queue) {
+                return Ok(Watching::Bell(Box::new(bell)));
+            }
+        }
+        Ok(Watching::Helper(Helper::start(self.queue, self.wanted)?))
+    }
 }
 
 impl RecvEnd for Receiving {
     fn recv(&mut self, arrival: &mut Arrival, wait: Wait) -> Result<(), Error> {
         let wait = wait.begin();
         arrival.reset();
-        if let Err(halt) = wait.retry(PAUSE_MAX, |how| self.take(how)) {
+        self.stop_watching();
+        let taken = wait.retry(PAUSE_MAX, |how| self.take(how));
+        self.show();
+        if let Err(halt) = taken {
             return Err(failed(&halt, &self.address).unwrap_or_else(|| halt.receiving(wait)));
         }
         let message_type = self.letter.message_type();
@@ -251,19 +375,44 @@ impl RecvEnd for Receiving {
     }
 
     fn pollable(&mut self) -> Result<Pollable<'_>, Error> {
-        Err(not_pollable())
+        self.stop_watching();
+        if self.watching.is_none() {
+            self.watching = Some(self.watch()?);
+        }
+        self.show();
+        let descriptor = match &self.watching {
+            Some(Watching::Bell(bell)) => bell.descriptor(),
+            Some(Watching::Helper(helper)) => helper.descriptor(),
+            None => unreachable!("it was just made"),
+        };
+        Ok(Pollable { descriptor, events: PollFlags::IN })
     }
 
     fn duplicate(&self) -> Result<Option<Box<dyn RecvEnd>>, Error> {
-        let letter = Letter::new(self.letter.room());
-        let address = self.address.clone();
-        Ok(Some(Box::new(Receiving { letter, address, ..*self })))
+        Ok(Some(Box::new(Receiving {
+            queue: self.queue,
+            letter: Letter::new(self.letter.room()),
+            wanted: self.wanted,
+            is_raw: self.is_raw,
+            address: self.address.clone(),
+            ahead: VecDeque::new(),
+            watching: None,
+        })))
     }
 }
 
-fn not_pollable() -> Error {
-    Error::new(Kind::NotSupported, "a System V queue has no descriptor to poll")
-        .with_hint("wait for it with a time, or use a mechanism that has one, such as mq:")
+impl Drop for Receiving {
+    fn drop(&mut self) {
+        if let Some(Watching::Helper(helper)) = self.watching.take() {
+            helper.end(&mut self.ahead);
+        }
+        for message_type in self.ahead.drain(..) {
+            // Back into the queue, behind the others; a queue that is full or that this process may
+            // only read loses it.
+            self.letter.write(message_type, [b"", b""]);
+            let _ = sysv::send(self.queue, &self.letter, false);
+        }
+    }
 }
 
 #[cfg(test)]
@@ -359,7 +508,17 @@ mod tests {
         letter.write(1, [b"longer than ", b"a letter of one word"]);
         sysv::send(queue, &letter, false).unwrap();
         let address = Address::parse(&name.0).unwrap();
-        let mut end = Receiving { queue, letter: Letter::new(8), wanted: 0, is_raw: true, address };
+        let letter_of_eight = Letter::new(8);
+        let (ahead, watching) = (VecDeque::new(), None);
+        let mut end = Receiving {
+            queue,
+            letter: letter_of_eight,
+            wanted: 0,
+            is_raw: true,
+            address,
+            ahead,
+            watching,
+        };
         let mut arrival = Arrival::default();
         end.recv(&mut arrival, Wait::Not).unwrap();
         assert_eq!(end.bytes(&arrival), letter.bytes());
@@ -393,7 +552,6 @@ mod tests {
         });
         assert_eq!(receiver.recv_timeout(time * 100).unwrap().text().unwrap(), "4");
         later.join().unwrap().unwrap();
-        assert_eq!(receiver.pollable().unwrap_err().kind(), Kind::NotSupported);
     }
 
     #[test]
