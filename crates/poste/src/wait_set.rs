@@ -16,14 +16,12 @@ use poste_sys::sysctl;
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::io::{Errno, fcntl_dupfd_cloexec};
-use rustix::time::{
-    Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, timerfd_create, timerfd_settime,
-};
 
 use crate::error::{Error, Kind};
+use crate::mechanism::timer::Timer;
 use crate::receiver::Receiver;
 use crate::sender::Sender;
-use crate::wait::{Wait, timespec};
+use crate::wait::Wait;
 
 /// What a [`WaitSet`] can wait for: it has one level-triggered descriptor, to be polled for reading.
 pub trait Waitable {
@@ -120,7 +118,7 @@ struct State {
     /// The timers in order, and which of equal ones was first.
     timers: BTreeMap<(Instant, u64), u64>,
     /// Made with the first timer.
-    timer: Option<OwnedFd>,
+    timer: Option<Timer>,
 }
 
 #[derive(Debug)]
@@ -246,8 +244,7 @@ impl WaitSet {
         state.check_free(key)?;
         if state.timer.is_none() {
             let make = || {
-                let flags = TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK;
-                let timer = timerfd_create(TimerfdClockId::Monotonic, flags)?;
+                let timer = Timer::new()?;
                 epoll::add(&self.epoll, &timer, EventData::new_u64(TIMER), EventFlags::IN)?;
                 Ok(timer)
             };
@@ -257,7 +254,8 @@ impl WaitSet {
         state.next += 1;
         state.timers.insert(at, key);
         state.entries.insert(key, Entry::Timer { at, every });
-        state.set_timer()
+        state.set_timer();
+        Ok(())
     }
 
     /// Takes an entry out: whether it was there. A [`WaitSet::wait`] that returns later doesn't tell
@@ -274,8 +272,7 @@ impl WaitSet {
             }
             Some(Entry::Timer { at, .. }) => {
                 state.timers.remove(&at);
-                // It may fire once for nothing.
-                let _ = state.set_timer();
+                state.set_timer();
                 true
             }
         }
@@ -386,24 +383,16 @@ impl State {
                 }
             }
         }
-        // One that has fired stays readable until it is set; it can fail only as a programming error.
-        let set = self.set_timer();
-        debug_assert!(set.is_ok(), "{set:?}");
+        self.set_timer();
     }
 
     /// Sets the clock to the first timer; without one it stays quiet.
-    fn set_timer(&mut self) -> Result<(), Error> {
-        let Some(timer) = &self.timer else { return Ok(()) };
-        let left = match self.timers.first_key_value() {
-            None => Duration::ZERO,
-            // Zero would mean never.
-            Some(((at, _), _)) => {
-                at.saturating_duration_since(Instant::now()).max(Duration::from_nanos(1))
-            }
-        };
-        let setting =
-            Itimerspec { it_interval: timespec(Duration::ZERO), it_value: timespec(left) };
-        timerfd_settime(timer, TimerfdTimerFlags::empty(), &setting).map(drop).map_err(system)
+    fn set_timer(&self) {
+        let Some(timer) = &self.timer else { return };
+        match self.timers.first_key_value() {
+            None => timer.stop(),
+            Some(((at, _), _)) => timer.set(at.saturating_duration_since(Instant::now())),
+        }
     }
 }
 

@@ -47,6 +47,7 @@ mod sysv_objects;
 pub mod sysv_queue;
 mod sysv_room;
 pub mod tcp;
+pub(crate) mod timer;
 pub mod udp;
 pub mod unix_datagram;
 mod unix_objects;
