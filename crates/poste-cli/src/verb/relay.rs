@@ -4,16 +4,17 @@
 //! is received, and the senders wait in their turn. What the other end cannot carry at all is said
 //! and passed over, so that nobody who may send can end the relay.
 
+use std::cell::RefCell;
 use std::os::fd::AsFd as _;
 use std::time::Duration;
 
 use poste::limits::PIECE_MAX;
-use poste::{Kind, Level, Message, Outgoing, Peers, Priorities, Sender, Wait};
+use poste::{Level, Message, Outgoing, Peers, Priorities, Sender, Wait};
 
 use crate::args::Relay;
 use crate::exit::{Code, Failure, Stop};
 use crate::resolve::{self, Target};
-use crate::sources::Sources;
+use crate::sources::{Origin, Sources};
 use crate::{notice, signals};
 
 mod both;
@@ -27,9 +28,12 @@ pub(crate) fn run(args: &Relay) -> Result<(), Stop> {
         return both::run(args);
     }
     let (from, to) = resolve::relaying(args)?;
-    let mut onward = Onward::open(args, &from, &to)?;
+    let onward = RefCell::new(Onward::open(args, &from, &to)?);
     let mut sources = Sources::open(std::slice::from_ref(&from))?;
-    let relayed = relay(args, &mut sources, &mut onward);
+    if onward.borrow().may_go {
+        sources.look_every(LOOK)?;
+    }
+    let relayed = relay(args, &mut sources, &onward);
     drop(sources);
     drop(onward);
     signals::forget_all();
@@ -37,7 +41,7 @@ pub(crate) fn run(args: &Relay) -> Result<(), Stop> {
 }
 
 /// Moves messages for ever, or as many as were asked for.
-fn relay(args: &Relay, sources: &mut Sources, onward: &mut Onward) -> Result<(), Stop> {
+fn relay(args: &Relay, sources: &mut Sources, onward: &RefCell<Onward>) -> Result<(), Stop> {
     let mut left = args.count.unwrap_or(u64::MAX);
     while left > 0 {
         next(sources, onward)?;
@@ -47,21 +51,10 @@ fn relay(args: &Relay, sources: &mut Sources, onward: &mut Onward) -> Result<(),
 }
 
 /// Moves the next message; meanwhile the other end may go.
-fn next(sources: &mut Sources, onward: &mut Onward) -> Result<(), Stop> {
-    let wait = onward.wait.begin();
-    loop {
-        let turn = match wait.left() {
-            _ if !onward.may_go => wait,
-            Some(left) if left <= LOOK => wait,
-            _ => Wait::For(LOOK),
-        };
-        match sources.recv(turn, &mut |message, _| onward.pass(message)) {
-            Err(Stop::Failed(silence)) if silence.is(&Kind::TimedOut) && turn != wait => {
-                onward.check()?;
-            }
-            moved => return moved,
-        }
-    }
+fn next(sources: &mut Sources, onward: &RefCell<Onward>) -> Result<(), Stop> {
+    let wait = onward.borrow().wait;
+    let pass = &mut |message: &mut Message<'_>, _: Origin<'_>| onward.borrow_mut().pass(message);
+    sources.recv_or_look(wait, pass, &mut || onward.borrow().check())
 }
 
 /// The end that sends, and how messages are made to fit it.
