@@ -15,9 +15,9 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use poste_sys::lock;
-use rustix::event::PollFlags;
+use poste_sys::{lock, sysctl};
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
+use rustix::event::{EventfdFlags, PollFlags, eventfd};
 use rustix::fs::inotify::{self, WatchFlags};
 use rustix::fs::{CWD, FileType, FlockOperation, Mode, OFlags, Stat, flock, mkfifoat};
 use rustix::io::Errno;
@@ -194,6 +194,14 @@ fn traits(opening: &Opening<'_>, capacity: Option<usize>) -> EndTraits {
 }
 
 fn system(errno: Errno) -> Error {
+    // inotify has a limit of its own, and says the same as where no descriptor is free.
+    if errno == Errno::MFILE && eventfd(0, EventfdFlags::CLOEXEC).is_ok() {
+        let name = "fs.inotify.max_user_instances";
+        let value = sysctl::read(name).unwrap_or(0);
+        let raise_with = format!("sysctl -w {name}={}", value.saturating_mul(8).max(1024));
+        let detail = format!("this user watches as many files as {name} allows, {value}");
+        return Error::system(errno, detail).as_kind(Kind::Limit { name, value, raise_with });
+    }
     Error::system(errno, "")
 }
 
