@@ -92,6 +92,10 @@ pub const QUEUE_MESSAGE_SIZE: usize = 8 << 10;
 /// How often an end tries to open, and then to make, a queue that others make and remove meanwhile.
 pub const QUEUE_TRIES: usize = 100;
 
+/// How often who waits on a POSIX queue looks whether it still has a name: the kernel doesn't wake
+/// them when it goes. A look costs less than a microsecond.
+pub const REMOVAL_LOOK: Duration = Duration::from_secs(1);
+
 /// What a receiver of a System V queue first has room for; it grows when a larger message comes.
 pub const LETTER_FIRST: usize = 64 << 10;
 
@@ -140,6 +144,10 @@ pub const LEND_ABOVE: usize = 4 << 10;
 /// How many messages fed to a lane are held back at most: what the receiver gets at once.
 pub const HELD_MAX: usize = 64;
 
+/// How many messages a receiver claims from a mailbox at once at most: so many it may have to hand
+/// out again, marked, when it dies.
+pub const CLAIMED_MAX: usize = 256;
+
 /// How long an end in shared memory looks again before it sleeps: 20 µs find almost every answer of
 /// a peer that runs, 5 µs half of them.
 pub const SPIN_TIME: Duration = Duration::from_micros(20);
@@ -159,6 +167,10 @@ pub const RECOVER_EVERY: Duration = Duration::from_millis(10);
 /// How long a sleeper sleeps at most where it can't be told of every death (a process of another
 /// pid namespace).
 pub const BLIND_SLEEP: Duration = Duration::from_millis(50);
+
+/// How long a sleeper in shared memory sleeps at most before it looks again by itself: what a peer's
+/// slip in a word, or a handle that was lost by exec(2), can cost. A look takes some 20 µs.
+pub const LOOK_AGAIN: Duration = Duration::from_secs(5);
 
 /// How many datagrams' sources a receiver remembers, to answer them.
 pub const SOURCES_MAX: usize = 1024;

@@ -14,7 +14,7 @@ use poste_sys::mapping::Mapping;
 
 use super::claim::{Reader, Wanted};
 use super::lane::{ANY, Kind, Lane, Obstacle, Producer};
-use super::layout::{Place, Word, descriptor, header, lane, participant, participant_at};
+use super::layout::{Place, REMOVED, Word, descriptor, header, lane, participant, participant_at};
 use super::wake::{self, Set};
 use crate::error::Error;
 use crate::wait::Wait;
@@ -157,6 +157,40 @@ fn of_two_receivers_one_wins() {
         let thread = thread::spawn(move || take(&mut Reader::new(other), 1).is_some());
         let mine = take(&mut Reader::new(lane), 2).is_some();
         assert!(mine ^ thread.join().unwrap());
+    });
+}
+
+#[test]
+fn a_batch_and_a_single_claim_share_what_is_there() {
+    model(|| {
+        let (lane, mut producer) = lane(SLOTS);
+        for sequence in [1, 2] {
+            let offset = producer.room_for(1).unwrap();
+            let kind = Kind { priority: 0, raw: false };
+            producer.write(Place { offset, size: 1 }, kind, sequence, 9);
+        }
+        let other = Arc::clone(&lane);
+        let batch = thread::spawn(move || {
+            let mut seen = Vec::new();
+            let mut reader = Reader::new(Arc::clone(&other));
+            reader.claim(0, 1, 2, |number, _| seen.push(other.origin(number).0)).unwrap();
+            seen
+        });
+        // Two that were held back become ready one after the other.
+        producer.publish();
+        let mut mine = Vec::new();
+        let mut reader = Reader::new(Arc::clone(&lane));
+        if let Some((number, _)) = take(&mut reader, 2) {
+            mine.push(lane.origin(number).0);
+        }
+        let mut all = batch.join().unwrap();
+        assert!(all.is_sorted(), "in their sender's order");
+        all.append(&mut mine);
+        while let Some((number, _)) = take(&mut reader, 2) {
+            all.push(lane.origin(number).0);
+        }
+        all.sort_unstable();
+        assert_eq!(all, [1, 2]);
     });
 }
 
@@ -306,12 +340,12 @@ fn a_sleeper_learns_that_the_mailbox_is_removed() {
         let sleeper = thread::spawn(move || {
             let removed = || {
                 Set::Asleep.enter(&shared, 1);
-                let removed = shared.word(header::LIFE).load(Ordering::Acquire) != 0;
+                let removed = shared.word(header::LIFE).load(Ordering::Acquire) == REMOVED;
                 Ok::<_, Error>(removed.then_some(()))
             };
             Wait::Forever.sleep(wake::word(&shared, 1), None, removed).unwrap();
         });
-        header.word(header::LIFE).store(1, Ordering::Release);
+        header.word(header::LIFE).store(REMOVED, Ordering::Release);
         wake::alert(&header, 1);
         sleeper.join().unwrap();
     });

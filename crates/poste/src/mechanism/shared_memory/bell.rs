@@ -2,7 +2,8 @@
 
 use rustix::io::Errno;
 
-use super::mailbox::{Mailbox, unlink};
+use super::folder::unlink;
+use super::mailbox::Mailbox;
 pub(crate) use crate::mechanism::bell::Bell;
 
 fn name(place: usize) -> String {
