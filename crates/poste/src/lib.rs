@@ -51,6 +51,7 @@ mod sequence;
 mod survey;
 mod system_limits;
 mod wait;
+mod wait_set;
 
 pub use address::Address;
 pub use capabilities::{
@@ -74,6 +75,7 @@ pub use sender::{Level, Sender};
 pub use survey::Survey;
 pub use system_limits::{SystemLimit, limits};
 pub use wait::{Call, Halt, Wait};
+pub use wait_set::{WaitSet, Waitable};
 
 /// Makes the object at an address, which must not be there yet, and opens nothing.
 ///

@@ -31,6 +31,7 @@ mod sharing;
 mod streams;
 mod taking;
 mod turns;
+mod wait_set;
 mod waking;
 
 /// Every clause.
@@ -72,6 +73,11 @@ pub(crate) static ALL: &[&Clause] = &[
     &streams::CLAUSE,
     &taking::CLAUSE,
     &turns::CLAUSE,
+    &wait_set::WAITING,
+    &wait_set::FULL,
+    &wait_set::WAKE_UPS,
+    &wait_set::EDGES,
+    &wait_set::SHARED,
     &waking::CLAUSE,
 ];
 
