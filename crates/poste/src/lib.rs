@@ -49,6 +49,8 @@ mod sender;
 mod sequence;
 mod survey;
 mod system_limits;
+#[cfg(feature = "tokio")]
+pub mod tokio;
 mod wait;
 
 pub use address::Address;

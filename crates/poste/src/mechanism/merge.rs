@@ -405,6 +405,8 @@ pub struct Serve {
     options: Options,
     link: Option<Link>,
     accepted: u64,
+    /// What is polled: the link while there is one, else the listener. Made when first asked for.
+    epoll: Option<OwnedFd>,
     _bound: Option<Bound>,
 }
 
@@ -413,7 +415,7 @@ impl Serve {
     #[must_use]
     pub fn new(listener: OwnedFd, flow: Flow, options: &Options, bound: Option<Bound>) -> Serve {
         let options = options.clone();
-        Serve { listener, flow, options, link: None, accepted: 0, _bound: bound }
+        Serve { listener, flow, options, link: None, accepted: 0, epoll: None, _bound: bound }
     }
 
     fn link(&mut self, wait: Wait) -> Result<&mut Link, Error> {
@@ -431,12 +433,31 @@ impl Serve {
                 continue;
             }
             self.accepted += 1;
+            if let Some(epoll) = &self.epoll {
+                let watch = || {
+                    epoll::delete(epoll, &self.listener)?;
+                    epoll::add(epoll, &socket, EventData::new_u64(0), EventFlags::OUT)
+                };
+                watch().map_err(|errno| Error::system(errno, ""))?;
+            }
             self.link = Some(Link::new(socket, self.flow, &self.options).lingering());
         }
         match &mut self.link {
             Some(link) => Ok(link),
             None => unreachable!("it was just made"),
         }
+    }
+
+    /// The one who had connected is gone.
+    fn let_go(&mut self) {
+        if let (Some(epoll), Some(link)) = (&self.epoll, self.link.take()) {
+            // Before it is closed: a forked child may hold a copy.
+            let _ = epoll::delete(epoll, link.descriptor());
+            // Without memory for it the next send accepts all the same.
+            let entry = EventData::new_u64(0);
+            let _ = epoll::add(epoll, &self.listener, entry, EventFlags::IN);
+        }
+        self.link = None;
     }
 }
 
@@ -452,16 +473,30 @@ impl SendEnd for Serve {
         loop {
             match self.link(wait)?.send(frame, wait) {
                 // Not one byte was accepted: it is the next one's.
-                Err(error) if error.is(&Kind::Disconnected) => self.link = None,
+                Err(error) if error.is(&Kind::Disconnected) => self.let_go(),
                 done => return done,
             }
         }
     }
 
     fn pollable(&mut self) -> Result<Pollable<'_>, Error> {
-        match &mut self.link {
-            Some(link) => SendEnd::pollable(link),
-            None => Ok(Pollable { descriptor: self.listener.as_fd(), events: PollFlags::IN }),
+        if self.epoll.is_none() {
+            let make = || {
+                let epoll = epoll::create(CreateFlags::CLOEXEC)?;
+                let entry = EventData::new_u64(0);
+                match &self.link {
+                    Some(link) => {
+                        epoll::add(&epoll, link.descriptor(), entry, EventFlags::OUT)?;
+                    }
+                    None => epoll::add(&epoll, &self.listener, entry, EventFlags::IN)?,
+                }
+                Ok(epoll)
+            };
+            self.epoll = Some(make().map_err(|errno: Errno| Error::system(errno, ""))?);
+        }
+        match &self.epoll {
+            Some(epoll) => Ok(Pollable { descriptor: epoll.as_fd(), events: PollFlags::IN }),
+            None => unreachable!("it was just made"),
         }
     }
 

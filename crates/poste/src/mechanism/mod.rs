@@ -293,7 +293,8 @@ pub trait Settler: Send + Sync + fmt::Debug {
 /// nothing more comes, while the receiving one may still read.
 pub type Halves = (Box<dyn SendEnd>, Box<dyn RecvEnd>);
 
-/// A descriptor to wait on and the events that mean "go on"; level-triggered.
+/// A descriptor to wait on and the events that mean "go on"; level-triggered. It serves who waits
+/// for edges too: when a call that doesn't wait has said `Empty` or `Full`, what ends that shows anew.
 #[derive(Clone, Copy, Debug)]
 pub struct Pollable<'a> {
     /// The descriptor; the same one as long as the end lives.
@@ -413,6 +414,12 @@ pub trait RecvEnd: Send {
     /// # Errors
     /// `NotSupported` where the mechanism has nothing to wait on.
     fn pollable(&mut self) -> Result<Pollable<'_>, Error>;
+
+    /// Whether the last receive is known to have left nothing to find, neither in user space nor in
+    /// the kernel: what comes now shows anew. `false` where that isn't known.
+    fn is_drained(&self) -> bool {
+        false
+    }
 
     /// So many more messages are wanted: where another may read after us, take in no more.
     fn want(&mut self, _messages: u64) {}

@@ -30,6 +30,8 @@ mod refusals;
 mod sharing;
 mod streams;
 mod taking;
+#[cfg(feature = "tokio")]
+mod tokio;
 mod turns;
 mod waking;
 
@@ -71,6 +73,16 @@ pub(crate) static ALL: &[&Clause] = &[
     &sharing::CLAUSE,
     &streams::CLAUSE,
     &taking::CLAUSE,
+    #[cfg(feature = "tokio")]
+    &tokio::WAITING,
+    #[cfg(feature = "tokio")]
+    &tokio::FULL,
+    #[cfg(feature = "tokio")]
+    &tokio::DROPPED_RECV,
+    #[cfg(feature = "tokio")]
+    &tokio::DROPPED_SEND,
+    #[cfg(feature = "tokio")]
+    &tokio::WAKE_UPS,
     &turns::CLAUSE,
     &waking::CLAUSE,
 ];
