@@ -1,0 +1,277 @@
+//! poste under tokio beside tokio's `UnixStream` with `LengthDelimitedCodec`: two processes, each
+//! with a current-thread runtime, round trips and one way, in one run and in turns.
+//!
+//! `cargo run --release --manifest-path peers/Cargo.toml -p peer-tokio [-- ROUNDS [WORD…]]`: only
+//! rows that hold each word.
+//!
+//! Every word of a message is written by its sender and summed by its receiver; sums are compared.
+//! A figure is the median over rounds; a ratio the median of the ratios of neighbouring runs, above
+//! 1 where poste is better. `unix` is one connection (`accept` and `into_duplex`), `merged` the
+//! receiver that listens and has all connections behind it, `shm` a mailbox for each direction.
+//! "one core": both processes on processor 0; "free": as the scheduler likes. On a machine that has
+//! other work only the ratios mean anything.
+
+mod ends;
+
+use std::error::Error;
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use ends::{End, Kind};
+use rustix::thread::{CpuSet, sched_setaffinity};
+
+type Outcome<T> = Result<T, Box<dyn Error>>;
+
+/// What is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Work {
+    RoundTrip,
+    /// Each message is sent at once.
+    Flushed,
+    /// Messages are fed, and flushed at the end.
+    Fed,
+}
+
+const WORKS: [(&str, Work); 3] =
+    [("round trip", Work::RoundTrip), ("flush each", Work::Flushed), ("feed", Work::Fed)];
+
+/// One measurement.
+#[derive(Clone, Copy, Debug)]
+struct Plan {
+    kind: Kind,
+    work: Work,
+    size: usize,
+    count: u64,
+    pinned: bool,
+}
+
+fn main() -> Outcome<()> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if let [role, rest @ ..] = &arguments[..] {
+        if role == "other" {
+            return other(rest);
+        }
+    }
+    let rounds = arguments.first().map_or(Ok(9), |text| text.parse())?;
+    let words = arguments.get(1..).unwrap_or(&[]);
+    println!("{:<42} {:>10} {:>10} {:>8}", "", "tokio", "poste", "ratio");
+    for pinned in [true, false] {
+        for (name, work) in WORKS {
+            for size in [64, 4096] {
+                for kind in [Kind::Unix, Kind::Merged, Kind::Mailbox] {
+                    if kind == Kind::Merged && work == Work::RoundTrip {
+                        // Its way back would be another channel.
+                        continue;
+                    }
+                    let place = if pinned { "one core" } else { "free" };
+                    let row = format!("{} {name} {size} B, {place}", kind.name());
+                    if words.iter().all(|word| row.contains(word.as_str())) {
+                        compare(&row, Plan { kind, work, size, count: 0, pinned }, rounds)?;
+                    }
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Runs both in turns, and prints a row.
+fn compare(row: &str, plan: Plan, rounds: usize) -> Outcome<()> {
+    let count = match (plan.work, plan.size, plan.pinned) {
+        (Work::RoundTrip, _, true) => 5_000,
+        (Work::RoundTrip, _, false) => 2_000,
+        (_, 64, _) => 100_000,
+        _ => 40_000,
+    };
+    let (mut theirs, mut ours, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
+    for round in 0..rounds {
+        let peer = Plan { kind: Kind::Framed, count, ..plan };
+        let poste = Plan { count, ..plan };
+        let (one, two) = if round % 2 == 0 {
+            let one = measure(peer)?;
+            (one, measure(poste)?)
+        } else {
+            let two = measure(poste)?;
+            (measure(peer)?, two)
+        };
+        theirs.push(one);
+        ours.push(two);
+        ratios.push(one / two);
+    }
+    let (theirs, ours, ratio) = (median(theirs), median(ours), median(ratios));
+    match plan.work {
+        Work::RoundTrip => println!("{row:<42} {theirs:>7.2} µs {ours:>7.2} µs {ratio:>8.3}"),
+        _ => {
+            let (theirs, ours) = (1.0 / theirs, 1.0 / ours);
+            println!("{row:<42} {theirs:>6.3} M/s {ours:>6.3} M/s {ratio:>8.3}");
+        }
+    }
+    Ok(())
+}
+
+fn median(mut figures: Vec<f64>) -> f64 {
+    figures.sort_by(f64::total_cmp);
+    figures[figures.len() / 2]
+}
+
+/// Microseconds for one message, or for one round trip.
+fn measure(plan: Plan) -> Outcome<f64> {
+    pin(plan.pinned)?;
+    let runtime = runtime()?;
+    let mut other = Other::start(plan)?;
+    let took = runtime.block_on(async {
+        let mut end = End::connect(plan.kind, &other.name).await?;
+        match plan.work {
+            Work::RoundTrip => round_trips(&mut end, plan).await,
+            _ => one_way(&mut end, plan).await,
+        }
+    })?;
+    drop(runtime);
+    other.finish()?;
+    Ok(took.as_secs_f64() * 1e6 / plan.count as f64)
+}
+
+async fn round_trips(end: &mut End, plan: Plan) -> Outcome<Duration> {
+    let mut body = vec![0; plan.size];
+    let mut start = Instant::now();
+    // What comes first is slower, and not counted.
+    let warm = plan.count / 10;
+    for number in 0..plan.count + warm {
+        if number == warm {
+            start = Instant::now();
+        }
+        let written = write(&mut body, number);
+        end.send(&body).await?;
+        if end.recv(sum).await? != written {
+            return Err("an answer is not what was asked".into());
+        }
+    }
+    Ok(start.elapsed())
+}
+
+async fn one_way(end: &mut End, plan: Plan) -> Outcome<Duration> {
+    let mut body = vec![0; plan.size];
+    let mut written = 0_u64;
+    let warm = plan.count / 10;
+    let mut start = Instant::now();
+    for number in 0..plan.count + warm {
+        if number == warm {
+            start = Instant::now();
+        }
+        written = written.wrapping_add(write(&mut body, number));
+        match plan.work {
+            Work::Fed => end.feed(&body).await?,
+            _ => end.send(&body).await?,
+        }
+    }
+    end.flush().await?;
+    let theirs = end.recv(|body| u64::from_le_bytes(body.try_into().unwrap_or([0; 8]))).await?;
+    if theirs != written {
+        return Err("what arrived is not what was sent".into());
+    }
+    Ok(start.elapsed())
+}
+
+fn write(body: &mut [u8], number: u64) -> u64 {
+    let mut total = 0_u64;
+    for (index, word) in body.chunks_exact_mut(8).enumerate() {
+        let value = number.wrapping_add(index as u64);
+        word.copy_from_slice(&value.to_le_bytes());
+        total = total.wrapping_add(value);
+    }
+    total
+}
+
+fn sum(body: &[u8]) -> u64 {
+    let words = body.chunks_exact(8).map(|word| u64::from_le_bytes(word.try_into().unwrap()));
+    words.fold(0, u64::wrapping_add)
+}
+
+/// The other process: listens, then answers or sums.
+fn other(arguments: &[String]) -> Outcome<()> {
+    let [kind, work, size, count, pinned, name] = arguments else {
+        return Err("other KIND WORK SIZE COUNT PINNED NAME".into());
+    };
+    let (size, count): (usize, u64) = (size.parse()?, count.parse()?);
+    pin(pinned == "true")?;
+    runtime()?.block_on(async {
+        let listening = End::listen(Kind::named(kind)?, name)?;
+        println!("ready");
+        std::io::stdout().flush()?;
+        let mut end = listening.await?;
+        let total = count + count / 10;
+        let mut seen = 0_u64;
+        let mut body = vec![0; size];
+        for _ in 0..total {
+            if work == "RoundTrip" {
+                end.recv(|bytes| body.copy_from_slice(bytes)).await?;
+                let number = u64::from_le_bytes(body[..8].try_into()?);
+                write(&mut body, number);
+                end.send(&body).await?;
+            } else {
+                seen = seen.wrapping_add(end.recv(sum).await?);
+            }
+        }
+        if work != "RoundTrip" {
+            end.send(&seen.to_le_bytes()).await?;
+        }
+        end.close().await
+    })
+}
+
+struct Other {
+    child: Child,
+    name: String,
+}
+
+impl Other {
+    fn start(plan: Plan) -> Outcome<Other> {
+        let name = format!("peer-tokio-{}", std::process::id());
+        let arguments = [
+            "other".to_owned(),
+            plan.kind.name().to_owned(),
+            format!("{:?}", plan.work),
+            plan.size.to_string(),
+            plan.count.to_string(),
+            plan.pinned.to_string(),
+            name.clone(),
+        ];
+        let mut command = Command::new(std::env::current_exe()?);
+        let mut child = command.args(arguments).stdout(Stdio::piped()).spawn()?;
+        let mut line = String::new();
+        if let Some(output) = child.stdout.as_mut() {
+            BufReader::new(output).read_line(&mut line)?;
+        }
+        if line != "ready\n" {
+            return Err("the other process did not start".into());
+        }
+        Ok(Other { child, name })
+    }
+
+    fn finish(&mut self) -> Outcome<()> {
+        let status = self.child.wait()?;
+        if status.success() { Ok(()) } else { Err(format!("the other ended: {status}").into()) }
+    }
+}
+
+impl Drop for Other {
+    fn drop(&mut self) {
+        // It has ended already where all went well.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        ends::remove(&self.name);
+    }
+}
+
+fn runtime() -> Outcome<tokio::runtime::Runtime> {
+    Ok(tokio::runtime::Builder::new_current_thread().enable_io().build()?)
+}
+
+fn pin(pinned: bool) -> Outcome<()> {
+    let mut set = CpuSet::new();
+    for processor in 0..if pinned { 1 } else { std::thread::available_parallelism()?.get().max(2) } {
+        set.set(processor);
+    }
+    Ok(sched_setaffinity(None, &set)?)
+}
