@@ -34,8 +34,28 @@ pub(crate) fn look() -> Objects {
     objects
 }
 
-/// Where poste keeps its claims and its records; only one of these is in use.
+/// Takes away what is proved to be left by killed helpers: that they may leave so much is promised.
+pub(crate) fn take_what_the_killed_left() {
+    let ours = format!("{PREFIX}{}-", std::process::id());
+    let garbage = poste::garbage().expect("the runtime directory is to be read");
+    for one in garbage.into_iter().filter(|one| one.address.contains(&ours)) {
+        one.take_away().expect("it can be taken away");
+    }
+}
+
+/// Where poste keeps its claims, its records and its mailboxes; only one of these is in use.
 fn runtime_parts() -> Vec<PathBuf> {
+    let parts = |place: PathBuf| ["claims", "objects", "shm"].map(|part| place.join(part));
+    runtime_directories().into_iter().flat_map(parts).collect()
+}
+
+/// The runtime directory that is in use.
+pub(crate) fn runtime_directory() -> Option<PathBuf> {
+    runtime_directories().into_iter().find(|place| place.is_dir())
+}
+
+/// Where it may be.
+fn runtime_directories() -> Vec<PathBuf> {
     let uid = rustix::process::geteuid().as_raw();
     let set = |name| std::env::var_os(name).map(PathBuf::from);
     let places = [
@@ -44,8 +64,7 @@ fn runtime_parts() -> Vec<PathBuf> {
         Some(format!("/run/user/{uid}/poste").into()),
         Some(format!("/dev/shm/poste-{uid}").into()),
     ];
-    let places = places.into_iter().flatten();
-    places.flat_map(|place| ["claims", "objects"].map(|part| place.join(part))).collect()
+    places.into_iter().flatten().collect()
 }
 
 /// The POSIX queues, where no file system shows them: one is mounted privately, where that goes.

@@ -10,15 +10,15 @@ use rustix::event::PollFlags;
 use super::aside;
 use super::bell::Bell;
 use super::lane_file::{self, LaneFile};
-use super::mailbox::{Mailbox, Proof, no_room};
+use super::mailbox::{Mailbox, no_room};
+use super::participants::Proof;
 use super::sending::refuse_check;
 use super::spinner::Spinner;
+use super::traits;
 use super::watcher::Watch;
-use super::{credentials, traits};
 use crate::capabilities::Peers;
-use crate::credentials::Credentials;
 use crate::error::{Error, Kind};
-use crate::limits::{BLIND_SLEEP, LEND_ABOVE, RECOVER_EVERY};
+use crate::limits::{BLIND_SLEEP, LEND_ABOVE, LOOK_AGAIN, RECOVER_EVERY};
 use crate::mechanism::{Arrival, News, Opened, Opening, Pollable, RecvEnd, Settle, Settler};
 use crate::options::Spin;
 use crate::ring::claim::{Reader, Wanted};
@@ -39,7 +39,6 @@ pub(super) fn open(opening: &Opening<'_>) -> Result<Opened<dyn RecvEnd>, Error> 
         turn: 0,
         body: Vec::new(),
         lent: None,
-        credentials: credentials(),
         spinner: Spinner::new(opening.options.spin),
         watch: None,
         bell: None,
@@ -132,7 +131,6 @@ struct Receiving {
     body: Vec<u8>,
     /// Where it lies, where it was not.
     lent: Option<(Arc<Taking>, Place)>,
-    credentials: Credentials,
     spinner: Spinner,
     watch: Option<Watch>,
     bell: Option<Bell>,
@@ -294,14 +292,15 @@ impl Receiving {
                 Some(watch) => watch,
                 None => self.watch.insert(Watch::new(mailbox)?),
             };
-            let slice = if watch.everybody(mailbox) { None } else { Some(BLIND_SLEEP) };
-            let mut looks = 0;
-            let slept = wait.sleep(wake::word(header, place), slice, || {
+            let slice = if watch.everybody(mailbox) { LOOK_AGAIN } else { BLIND_SLEEP };
+            let mut looked = Instant::now();
+            let slept = wait.sleep(wake::word(header, place), Some(slice), || {
                 // Announced before each look: who chose this one has taken the announcement away.
                 Set::Asleep.enter(header, place);
-                looks += 1;
-                if looks > 1 && slice.is_some() {
-                    mailbox.recover(Some(place), Proof::Process);
+                if looked.elapsed() >= slice {
+                    looked = Instant::now();
+                    mailbox.look_after(Some(place))?;
+                    self.epoch = None;
                 }
                 match self.take()? {
                     Some(found) => Ok(Some(ControlFlow::Break(found))),
@@ -312,7 +311,12 @@ impl Receiving {
             });
             let chosen = !Set::Asleep.leave(header, place);
             match slept {
-                Ok(Some(ControlFlow::Continue(()))) => {}
+                // However often the table changes, the wait ends when it is over.
+                Ok(Some(ControlFlow::Continue(()))) => {
+                    if wait.left().is_some_and(|left| left.is_zero()) {
+                        return if chosen { self.take() } else { Ok(None) };
+                    }
+                }
                 Ok(Some(ControlFlow::Break(found))) => {
                     // Who was chosen and leaves more behind than it takes passes it on. What was
                     // found is known by its lane's index, which must stay.
@@ -387,7 +391,6 @@ impl Receiving {
         arrival.size = place.size;
         arrival.priority = Some(u16::from(word.priority));
         arrival.deliveries = u32::from(word.deliveries);
-        arrival.credentials = self.credentials;
         Ok(())
     }
 
