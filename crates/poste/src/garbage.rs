@@ -1,7 +1,7 @@
 //! What the dead have left: found with its proof, and taken away under its own lock.
 //!
 //! Garbage is what poste made and a dead owner can't take away any more: sockets, locks, half-made
-//! objects, records of what is gone, and permits of semaphores that are lost. Queues and
+//! objects, bells, records of what is gone, and permits of semaphores that are lost. Queues and
 //! FIFOs are none, whoever has died: they stay with their messages. What other programs left is
 //! none either: nothing proves that it is.
 
@@ -14,7 +14,7 @@ use rustix::fs::FileType;
 use crate::address::Address;
 use crate::error::{Error, Kind};
 use crate::mechanism::shared_memory::folder;
-use crate::mechanism::{ALL, path};
+use crate::mechanism::{ALL, path, sysv_bell};
 use crate::name::claim::{self, Object, Record, Seized};
 use crate::name::registry::{self, Entry};
 use crate::name::unix_diag;
@@ -42,6 +42,8 @@ enum Left {
     Record(Entry),
     /// The folder of a mailbox that was being made, or taken away.
     Folder(PathBuf),
+    /// A bell that a receiver of a System V queue was to be woken by.
+    Bell(sysv_bell::Left),
     /// A permit of a semaphore, which its taker can't give back any more.
     Permit(LostPermit),
 }
@@ -66,6 +68,7 @@ pub fn garbage() -> Result<Vec<Garbage>, Error> {
     garbage.extend(gone.into_iter().filter_map(of_record));
     garbage.extend(folder::litter()?.into_iter().map(of_folder));
     garbage.extend(permit::lost_permits()?.into_iter().map(of_permit));
+    garbage.extend(sysv_bell::left().into_iter().map(of_bell));
     Ok(garbage)
 }
 
@@ -82,6 +85,10 @@ impl Garbage {
             // Somebody may have put a new record in its place: that one stays.
             Left::Record(entry) => path::take_away(&entry.path, entry.file, |_| Ok(())),
             Left::Folder(folder) => folder::take_litter(folder),
+            Left::Bell(bell) => {
+                bell.take_away();
+                Ok(())
+            }
             Left::Permit(permit) => match permit.give_back() {
                 // Somebody else was faster.
                 Err(error) if error.is(&Kind::NotFound) => Ok(()),
@@ -194,6 +201,11 @@ fn of_folder(folder: PathBuf) -> Garbage {
     let proof =
         "a mailbox that was being made, or taken away; the lock of who did is free".to_owned();
     Garbage { address: folder.display().to_string(), proof, left: Left::Folder(folder) }
+}
+
+fn of_bell(bell: sysv_bell::Left) -> Garbage {
+    let address = bell.path().display().to_string();
+    Garbage { address, proof: bell.proof.clone(), left: Left::Bell(bell) }
 }
 
 fn of_permit(permit: LostPermit) -> Garbage {

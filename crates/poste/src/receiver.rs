@@ -303,10 +303,15 @@ impl Receiver {
 
     /// A level-triggered descriptor that is readable while a message is there, also where it lies
     /// in user space already; poll it for reading. After it says so a receive that doesn't wait may
-    /// still find nothing: a part of a message has arrived.
+    /// still find nothing: a part of a message has arrived, or another receiver was faster.
+    ///
+    /// On a System V queue the kernel has no descriptor: poste's senders ring a bell. Raw, or where
+    /// other users may send, a thread waits instead; an empty raw message that makes it readable is
+    /// taken out then, and lost with a process that is killed before it receives it.
     ///
     /// # Errors
-    /// `NotSupported` where the mechanism has none (its capabilities say so).
+    /// `NotSupported` where the mechanism has none (its capabilities say so); `Limit` where the
+    /// system has no room for what it takes.
     pub fn pollable(&mut self) -> Result<BorrowedFd<'_>, Error> {
         if self.readiness.is_none() {
             let made = self

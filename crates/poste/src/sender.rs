@@ -393,6 +393,7 @@ impl Sender {
     }
 
     /// A level-triggered descriptor that is readable while this end may send; poll it for reading.
+    /// On a System V queue it is so up to 8 ms late: there the kernel tells nobody of room.
     ///
     /// # Errors
     /// `NotSupported` where the mechanism has none (its capabilities say so).

@@ -8,7 +8,7 @@ use poste_sys::atomic::Ordering;
 use rustix::event::PollFlags;
 
 use super::aside;
-use super::bell::Bell;
+use super::bell::{self, Bell};
 use super::lane_file::{self, LaneFile};
 use super::mailbox::{Mailbox, no_room};
 use super::participants::Proof;
@@ -455,7 +455,7 @@ impl RecvEnd for Receiving {
         };
         watch.everybody(&seat.mailbox);
         if self.bell.is_none() {
-            let made = Bell::new(&seat.mailbox, seat.place);
+            let made = bell::hang_up(&seat.mailbox, seat.place);
             self.bell = Some(made.map_err(no_room)?);
             seat.mailbox.field(seat.place, participant::BELL).store(1, Ordering::SeqCst);
             self.show_bell();

@@ -6,7 +6,7 @@ use poste_sys::atomic::Ordering;
 use rustix::event::PollFlags;
 use rustix::io::Errno;
 
-use super::bell::Bell;
+use super::bell::{self, Bell};
 use super::lane_file::{LaneFile, bodies_max};
 use super::mailbox::{Mailbox, no_room};
 use super::spinner::Spinner;
@@ -267,7 +267,7 @@ impl SendEnd for Sending {
     fn pollable(&mut self) -> Result<Pollable<'_>, Error> {
         self.mailbox.check_life()?;
         if self.bell.is_none() {
-            let made = Bell::new(&self.mailbox, self.place);
+            let made = bell::hang_up(&self.mailbox, self.place);
             self.bell = Some(made.map_err(no_room)?);
             self.mailbox.field(self.place, participant::BELL).store(1, Ordering::SeqCst);
             self.show_room();
