@@ -15,8 +15,8 @@ use crate::error::{Error, Kind};
 use crate::inheritance::{self, Role};
 use crate::joining::{Joining, Origin};
 use crate::mechanism::{
-    Arrival, EndTraits, Mechanism, News, Opened, Opening, Pollable, RecvEnd, Settle, inherited,
-    resolve,
+    Arrival, EndTraits, Linger, Mechanism, News, Opened, Opening, Pollable, RecvEnd, Settle,
+    inherited, resolve,
 };
 use crate::message::{Message, OwnedMessage, Place, Taken, WayBack};
 use crate::options::{Create, Options};
@@ -188,6 +188,12 @@ impl Receiver {
     #[inline]
     pub(crate) fn has_more(&self) -> bool {
         self.taken.arrival.more
+    }
+
+    /// Whether to look again before waiting.
+    #[inline]
+    pub(crate) fn linger(&mut self) -> Linger {
+        self.taken.end.linger()
     }
 
     /// Whether nothing is left to find, as of the last look.

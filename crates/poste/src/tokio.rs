@@ -41,7 +41,7 @@ use crate::address::Address;
 use crate::capabilities::{Capabilities, Counters, Facts};
 use crate::error::{Error, Kind};
 use crate::loan::Loan;
-use crate::mechanism::Pollable;
+use crate::mechanism::{Linger, Pollable};
 use crate::message::{Message, OwnedMessage};
 use crate::options::Options;
 use crate::outgoing::Outgoing;
@@ -486,7 +486,17 @@ impl Receiver {
 
     /// Takes the next message, which the receiver then lends.
     fn poll_look(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        if self.receiver.has_more() || std::mem::take(&mut self.look_first) {
+        let mut look_first = std::mem::take(&mut self.look_first) || self.receiver.has_more();
+        match self.receiver.linger() {
+            Linger::Found => look_first = true,
+            Linger::Again => {
+                // Other tasks first; nobody else would wake this one.
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            Linger::Over => {}
+        }
+        if look_first {
             let budget = ready!(poll_proceed(cx));
             if self.receiver.look()? {
                 budget.made_progress();

@@ -308,6 +308,17 @@ pub struct Pollable<'a> {
     pub events: PollFlags,
 }
 
+/// Whether one who finds nothing is to look again at once, before it waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Linger {
+    /// Something is there.
+    Found,
+    /// Yes, when others have had their turn.
+    Again,
+    /// No.
+    Over,
+}
+
 /// An end that sends.
 pub trait SendEnd: Send {
     /// Sends one piece: the bytes accepted, which are all of it, or on a byte stream a beginning
@@ -419,6 +430,12 @@ pub trait RecvEnd: Send {
     /// # Errors
     /// `NotSupported` where the mechanism has nothing to wait on.
     fn pollable(&mut self) -> Result<Pollable<'_>, Error>;
+
+    /// Looks, where that costs no system call and something is likely to come soon: for a caller
+    /// that doesn't wait in [`RecvEnd::recv`], and has other things to do in between.
+    fn linger(&mut self) -> Linger {
+        Linger::Over
+    }
 
     /// Whether the last receive is known to have left nothing to find, neither in user space nor in
     /// the kernel: what comes now shows anew. `false` where that isn't known.

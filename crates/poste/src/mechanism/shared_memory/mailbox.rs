@@ -8,6 +8,7 @@ use poste_sys::mapping::{Access, Mapping};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
+use super::bell::Bells;
 use super::folder::{self, HEADER};
 use super::participants::myself;
 use crate::address::Address;
@@ -26,6 +27,8 @@ pub(crate) struct Mailbox {
     instance: [u64; 2],
     /// The life of the process that opened it: a forked child's copy is not to be used.
     life: poste_sys::fork::Life,
+    /// The bells that it has rung.
+    pub(super) bells: Bells,
 }
 
 /// What was settled when the mailbox was made.
@@ -143,7 +146,7 @@ impl Mailbox {
         let says = |at| header.word(at).load(Ordering::Relaxed);
         let instance = [says(header::INSTANCE), says(header::INSTANCE + 8)];
         let life = poste_sys::fork::Life::this();
-        let mailbox = Mailbox { folder, header, terms, instance, life };
+        let mailbox = Mailbox { folder, header, terms, instance, life, bells: Bells::default() };
         mailbox.check()?;
         Ok(mailbox)
     }
