@@ -186,6 +186,7 @@ impl Sender {
     }
 
     /// What the end itself waits on until it may send.
+    #[cfg(feature = "tokio")]
     pub(crate) fn watched(&mut self) -> Result<Pollable<'_>, Error> {
         self.end.pollable().map_err(|error| error.on("poll", &self.address))
     }
@@ -279,6 +280,13 @@ impl Sender {
     ) -> Result<Level, Error> {
         let message = message.into();
         self.post(&message, Post::Feed, wait).map_err(|error| self.explain(error, &message))
+    }
+
+    /// Whether one more that is fed is held here, whatever the channel has room for.
+    #[cfg(feature = "tokio")]
+    #[inline]
+    pub(crate) fn takes_in(&self) -> bool {
+        !self.traits.bare && self.outbox.len() < READ_MAX
     }
 
     /// Makes room to feed one more, where as much is fed as is taken in.

@@ -6,20 +6,22 @@
 //!
 //! Every word of a message is written by its sender and summed by its receiver; sums are compared.
 //! A figure is the median over rounds; a ratio the median of the ratios of neighbouring runs, above
-//! 1 where poste is better. `unix` is one connection (`accept` and `into_duplex`), `merged` the
+//! 1 where poste is better. So is the last column, of the processor time of both processes for one
+//! message. `unix` is one connection (`accept` and `into_duplex`), `merged` the
 //! receiver that listens and has all connections behind it, `shm` a mailbox for each direction.
 //! "one core": both processes on processor 0; "free": as the scheduler likes. On a machine that has
-//! other work only the ratios mean anything.
+//! other work only the ratios mean anything, and of these that of the processor time most.
 
 mod ends;
 
 use std::error::Error;
 use std::io::{BufRead, BufReader, Write};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use ends::{End, Kind};
 use rustix::thread::{CpuSet, sched_setaffinity};
+use rustix::time::{ClockId, clock_gettime};
 
 type Outcome<T> = Result<T, Box<dyn Error>>;
 
@@ -55,7 +57,10 @@ fn main() -> Outcome<()> {
     }
     let rounds = arguments.first().map_or(Ok(9), |text| text.parse())?;
     let words = arguments.get(1..).unwrap_or(&[]);
-    println!("{:<42} {:>10} {:>10} {:>8}", "", "tokio", "poste", "ratio");
+    println!(
+        "{:<36} {:>10} {:>10} {:>7} {:>10} {:>10} {:>7}",
+        "", "tokio", "poste", "ratio", "its CPU", "its CPU", "ratio"
+    );
     for pinned in [true, false] {
         for (name, work) in WORKS {
             for size in [64, 4096] {
@@ -84,7 +89,7 @@ fn compare(row: &str, plan: Plan, rounds: usize) -> Outcome<()> {
         (_, 64, _) => 100_000,
         _ => 40_000,
     };
-    let (mut theirs, mut ours, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut theirs, mut ours) = (Vec::new(), Vec::new());
     for round in 0..rounds {
         let peer = Plan { kind: Kind::Framed, count, ..plan };
         let poste = Plan { count, ..plan };
@@ -97,17 +102,35 @@ fn compare(row: &str, plan: Plan, rounds: usize) -> Outcome<()> {
         };
         theirs.push(one);
         ours.push(two);
-        ratios.push(one / two);
     }
-    let (theirs, ours, ratio) = (median(theirs), median(ours), median(ratios));
-    match plan.work {
-        Work::RoundTrip => println!("{row:<42} {theirs:>7.2} µs {ours:>7.2} µs {ratio:>8.3}"),
-        _ => {
-            let (theirs, ours) = (1.0 / theirs, 1.0 / ours);
-            println!("{row:<42} {theirs:>6.3} M/s {ours:>6.3} M/s {ratio:>8.3}");
-        }
-    }
+    let show = |figure: f64| match plan.work {
+        Work::RoundTrip => format!("{figure:.2} µs"),
+        _ => format!("{:.3} M/s", 1.0 / figure),
+    };
+    let (elapsed, processor) = (|cost: &Cost| cost.elapsed, |cost: &Cost| cost.processor);
+    let (one, two, ratio) = medians(&theirs, &ours, elapsed);
+    print!("{row:<36} {:>10} {:>10} {ratio:>7.3}", show(one), show(two));
+    let (one, two, ratio) = medians(&theirs, &ours, processor);
+    println!(" {one:>7.3} µs {two:>7.3} µs {ratio:>7.3}");
     Ok(())
+}
+
+/// Of one message or round trip, in microseconds.
+#[derive(Clone, Copy, Debug)]
+struct Cost {
+    elapsed: f64,
+    /// The processor time of both processes.
+    processor: f64,
+}
+
+/// The medians of both, and of the ratios of neighbouring runs.
+fn medians(theirs: &[Cost], ours: &[Cost], of: impl Fn(&Cost) -> f64) -> (f64, f64, f64) {
+    let ratios = theirs.iter().zip(ours).map(|(one, two)| of(one) / of(two)).collect();
+    (
+        median(theirs.iter().map(&of).collect()),
+        median(ours.iter().map(&of).collect()),
+        median(ratios),
+    )
 }
 
 fn median(mut figures: Vec<f64>) -> f64 {
@@ -115,11 +138,12 @@ fn median(mut figures: Vec<f64>) -> f64 {
     figures[figures.len() / 2]
 }
 
-/// Microseconds for one message, or for one round trip.
-fn measure(plan: Plan) -> Outcome<f64> {
+/// What one message costs, or one round trip.
+fn measure(plan: Plan) -> Outcome<Cost> {
     pin(plan.pinned)?;
     let runtime = runtime()?;
     let mut other = Other::start(plan)?;
+    let before = processor_time();
     let took = runtime.block_on(async {
         let mut end = End::connect(plan.kind, &other.name).await?;
         match plan.work {
@@ -128,8 +152,14 @@ fn measure(plan: Plan) -> Outcome<f64> {
         }
     })?;
     drop(runtime);
-    other.finish()?;
-    Ok(took.as_secs_f64() * 1e6 / plan.count as f64)
+    let here = processor_time() - before;
+    let there = other.finish()?;
+    // Warming up takes processor time too.
+    let all = plan.count + plan.count / 10;
+    Ok(Cost {
+        elapsed: took.as_secs_f64() * 1e6 / plan.count as f64,
+        processor: (here + there).as_secs_f64() * 1e6 / all as f64,
+    })
 }
 
 async fn round_trips(end: &mut End, plan: Plan) -> Outcome<Duration> {
@@ -200,6 +230,7 @@ fn other(arguments: &[String]) -> Outcome<()> {
         println!("ready");
         std::io::stdout().flush()?;
         let mut end = listening.await?;
+        let before = processor_time();
         let total = count + count / 10;
         let mut seen = 0_u64;
         let mut body = vec![0; size];
@@ -216,12 +247,21 @@ fn other(arguments: &[String]) -> Outcome<()> {
         if work != "RoundTrip" {
             end.send(&seen.to_le_bytes()).await?;
         }
-        end.close().await
+        end.close().await?;
+        println!("{}", (processor_time() - before).as_nanos());
+        Ok(())
     })
+}
+
+/// What this process has used so far.
+fn processor_time() -> Duration {
+    let time = clock_gettime(ClockId::ProcessCPUTime);
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 
 struct Other {
     child: Child,
+    output: BufReader<ChildStdout>,
     name: String,
 }
 
@@ -239,19 +279,25 @@ impl Other {
         ];
         let mut command = Command::new(std::env::current_exe()?);
         let mut child = command.args(arguments).stdout(Stdio::piped()).spawn()?;
-        let mut line = String::new();
-        if let Some(output) = child.stdout.as_mut() {
-            BufReader::new(output).read_line(&mut line)?;
+        let output = BufReader::new(child.stdout.take().ok_or("it has no output")?);
+        let mut other = Other { child, output, name };
+        match other.line()?.as_str() {
+            "ready" => Ok(other),
+            _ => Err("the other process did not start".into()),
         }
-        if line != "ready\n" {
-            return Err("the other process did not start".into());
-        }
-        Ok(Other { child, name })
     }
 
-    fn finish(&mut self) -> Outcome<()> {
+    fn line(&mut self) -> Outcome<String> {
+        let mut line = String::new();
+        self.output.read_line(&mut line)?;
+        Ok(line.trim_end().to_owned())
+    }
+
+    /// Waits for its end: the processor time that it used.
+    fn finish(&mut self) -> Outcome<Duration> {
+        let used = Duration::from_nanos(self.line()?.parse()?);
         let status = self.child.wait()?;
-        if status.success() { Ok(()) } else { Err(format!("the other ended: {status}").into()) }
+        if status.success() { Ok(used) } else { Err(format!("the other ended: {status}").into()) }
     }
 }
 
@@ -270,7 +316,8 @@ fn runtime() -> Outcome<tokio::runtime::Runtime> {
 
 fn pin(pinned: bool) -> Outcome<()> {
     let mut set = CpuSet::new();
-    for processor in 0..if pinned { 1 } else { std::thread::available_parallelism()?.get().max(2) } {
+    for processor in 0..if pinned { 1 } else { std::thread::available_parallelism()?.get().max(2) }
+    {
         set.set(processor);
     }
     Ok(sched_setaffinity(None, &set)?)

@@ -23,6 +23,9 @@ use rustix::fs::{CWD, FileType, FlockOperation, Mode, OFlags, Stat, flock, mkfif
 use rustix::io::Errno;
 use rustix::pipe::fcntl_getpipe_size;
 use rustix::process::{PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
+use rustix::time::{
+    Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, timerfd_create, timerfd_settime,
+};
 
 use super::link::Link;
 use super::pipe::{OpenedReceiver, OpenedSender, set_capacity};
@@ -38,7 +41,7 @@ use crate::name::registry;
 use crate::object::{Listing, Object};
 use crate::options::{Create, Options};
 use crate::survey::{Survey, age_of_file, end_of, since};
-use crate::wait::{Halt, Wait};
+use crate::wait::{Halt, Wait, timespec};
 
 /// Named pipe.
 pub static MECHANISM: Mechanism = Mechanism {
@@ -224,8 +227,10 @@ struct Writer {
     link: Option<Link>,
     /// Tells when somebody opens the FIFO; made when first waited for.
     opened: Option<OwnedFd>,
-    /// What is polled: the link while there is one, else `opened`.
+    /// What is polled: the link while there is one, else `opened` and `again`.
     epoll: Option<OwnedFd>,
+    /// Goes off when it is time to look again, after a look in vain.
+    again: Option<OwnedFd>,
     had_reader: bool,
 }
 
@@ -234,7 +239,8 @@ impl Writer {
         let path = std::path::absolute(path)
             .map_err(|error| Error::new(Kind::Invalid, error.to_string()))?;
         let options = options.clone();
-        Ok(Writer { path, options, link: None, opened: None, epoll: None, had_reader: false })
+        let (link, opened, epoll, again) = (None, None, None, None);
+        Ok(Writer { path, options, link, opened, epoll, again, had_reader: false })
     }
 
     /// Opens the FIFO if somebody reads it: whether that is so.
@@ -276,6 +282,7 @@ impl Writer {
                 Ok(true) => {}
                 Ok(false) | Err(Halt::Later) if left.is_none_or(|left| left > pause) => {}
                 Ok(false) | Err(Halt::Later) => {
+                    self.look_again().map_err(system)?;
                     return Err(Error::new(Kind::NoReceiver, "nobody reads the FIFO")
                         .with_hint("start the receiver: poste recv with the same address"));
                 }
@@ -295,6 +302,26 @@ impl Writer {
         }
     }
 
+    /// Who polls is told to look again after a while: no event tells of a reader that waits in
+    /// open(2).
+    fn look_again(&mut self) -> Result<(), Errno> {
+        let Some(epoll) = &self.epoll else { return Ok(()) };
+        if self.again.is_none() {
+            let flags = TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK;
+            let timer = timerfd_create(TimerfdClockId::Monotonic, flags)?;
+            epoll::add(epoll, &timer, EventData::new_u64(2), EventFlags::IN)?;
+            self.again = Some(timer);
+        }
+        if let Some(timer) = &self.again {
+            let time = Itimerspec {
+                it_interval: timespec(Duration::ZERO),
+                it_value: timespec(LOOK_AGAIN),
+            };
+            timerfd_settime(timer, TimerfdTimerFlags::empty(), &time)?;
+        }
+        Ok(())
+    }
+
     /// While a reader is there the pipe itself is polled: whether it has room.
     fn watch_link(&mut self) -> Result<(), Errno> {
         if let (Some(epoll), Some(link)) = (&self.epoll, &self.link) {
@@ -302,6 +329,10 @@ impl Writer {
                 // Opening the FIFO, which others do as well, is no news while a reader is there. It
                 // isn't watched where the reader came first.
                 let _ = epoll::delete(epoll, opened);
+            }
+            if let Some(again) = self.again.take() {
+                // Before it is closed: a forked child may hold a copy.
+                let _ = epoll::delete(epoll, again);
             }
             epoll::add(epoll, link.descriptor(), EventData::new_u64(1), EventFlags::OUT)?;
         }
@@ -361,10 +392,11 @@ impl SendEnd for Writer {
                 Ok(epoll)
             };
             self.epoll = Some(make().map_err(system)?);
-            match self.link {
-                Some(_) => self.watch_link().map_err(system)?,
-                // A reader may have come before anything was watched.
-                None => drop(self.try_connect()?),
+            if self.link.is_some() {
+                self.watch_link().map_err(system)?;
+            } else if !self.try_connect()? {
+                // (One who had come before anything was watched has been found.)
+                self.look_again().map_err(system)?;
             }
         }
         match &self.epoll {
@@ -640,8 +672,14 @@ impl Reader {
     fn recv_in_turn(&mut self, arrival: &mut Arrival, wait: Wait) -> Result<(), Error> {
         while let Place::InTurn(place) = &self.place {
             let place = place.as_fd();
-            wait.retry(TURN_PAUSE, |_| lock::try_lock(place))
-                .map_err(|halt| halt.receiving(wait))?;
+            let turn = wait.retry(TURN_PAUSE, |_| lock::try_lock(place));
+            if let (Err(Halt::Later), Some(watch), true) = (turn, &mut self.watch, self.is_polled) {
+                // Who has the turn takes one message and leaves the others: they show anew, also to
+                // one who waits for edges.
+                let fifo = self.link.descriptor();
+                watch.delete(fifo).and_then(|()| watch.add(fifo)).map_err(system)?;
+            }
+            turn.map_err(|halt| halt.receiving(wait))?;
             let found = take_whole(&mut self.link, arrival);
             lock::unlock(place).map_err(system)?;
             if found? {

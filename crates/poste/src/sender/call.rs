@@ -5,7 +5,6 @@ use super::{Level, Post, Sender};
 use crate::answers::Answers;
 use crate::envelope::CallBlock;
 use crate::error::Error;
-use crate::mechanism::Pollable;
 use crate::message::OwnedMessage;
 use crate::outgoing::Outgoing;
 use crate::wait::Wait;
@@ -83,7 +82,8 @@ impl Sender {
     }
 
     /// What to wait on until an answer comes.
-    pub(crate) fn watched_back(&mut self) -> Result<Pollable<'_>, Error> {
+    #[cfg(feature = "tokio")]
+    pub(crate) fn watched_back(&mut self) -> Result<crate::mechanism::Pollable<'_>, Error> {
         let back = self.end.back().ok_or_else(|| refuse("this channel has no way back"))?;
         back.pollable().map_err(|error| error.on("poll", &self.address))
     }

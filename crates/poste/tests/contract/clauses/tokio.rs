@@ -68,6 +68,15 @@ fn letters(cell: &Cell, sender: &Sender) -> Letters {
     Letters { seed: cell.random().next(), size_max }
 }
 
+/// What comes; `None` where it doesn't.
+async fn soon<T>(future: impl Future<Output = T>) -> Option<T> {
+    let start = Instant::now();
+    let done = timeout(PATIENCE, future).await.ok()?;
+    // A timeout looks once more when its time is over, and would find what nobody was woken for.
+    assert!(start.elapsed() < PATIENCE, "it was there, and nobody was woken");
+    Some(done)
+}
+
 /// Polls a future at most `polls` times, and then drops it.
 async fn dropped_after<T>(polls: usize, future: impl Future<Output = T>) -> Option<T> {
     let mut future = pin!(future);
@@ -122,7 +131,7 @@ fn waiting(cell: &Cell) {
                 sender.feed("one").await.unwrap();
                 sender.send("two").await.unwrap();
                 for expected in ["one", "two"] {
-                    let received = timeout(PATIENCE, receiver.recv()).await.unwrap().unwrap();
+                    let received = soon(receiver.recv()).await.unwrap().unwrap();
                     assert_eq!(&received[..], expected.as_bytes());
                 }
                 assert_eq!(receiver.try_recv().unwrap_err().kind(), Kind::Empty);
@@ -131,7 +140,7 @@ fn waiting(cell: &Cell) {
                 sender.send("the last").await.unwrap();
                 drop(sender);
                 assert_eq!(&receiver.recv().await.unwrap()[..], b"the last");
-                let end = timeout(PATIENCE, receiver.recv()).await.expect("the end is news");
+                let end = soon(receiver.recv()).await.expect("the end is news");
                 assert_eq!(end.unwrap_err().kind(), Kind::Disconnected);
             }
         });
@@ -161,9 +170,9 @@ fn full(cell: &Cell) {
                     count += 1;
                 }
                 let last = letters.letter(0, count);
-                let (sent, ()) = tokio::join!(timeout(PATIENCE, sender.send(&last)), async {
+                let (sent, ()) = tokio::join!(soon(sender.send(&last)), async {
                     while checker.received <= u64::from(count) {
-                        let received = timeout(PATIENCE, receiver.recv()).await;
+                        let received = soon(receiver.recv()).await;
                         let message = received.expect("what was sent comes").unwrap();
                         checker.check(&message, message.sequence());
                     }
@@ -197,7 +206,7 @@ fn dropped_recv(cell: &Cell) {
                     polls = (polls + 1) % 7;
                     let receiving = async { receiver.recv().await.map(|m| m.into_owned()) };
                     let dropped = dropped_after(polls, receiving);
-                    if let Some(message) = timeout(PATIENCE, dropped).await.expect("it comes") {
+                    if let Some(message) = soon(dropped).await.expect("it comes") {
                         let message = message.unwrap();
                         checker.check(&message, message.sequence());
                         pause(&mut random).await;
@@ -246,7 +255,7 @@ fn dropped_send(cell: &Cell) {
             let receiving = async {
                 while checker.received < u64::from(count) {
                     pause(&mut random).await;
-                    let received = timeout(PATIENCE, receiver.recv()).await;
+                    let received = soon(receiver.recv()).await;
                     let message = received.expect("it comes").unwrap();
                     checker.check(&message, message.sequence());
                 }
@@ -271,8 +280,8 @@ fn wake_ups(cell: &Cell) {
         let other = runtime.spawn(async move {
             for number in 0..count {
                 pause(&mut random).await;
-                let received = timeout(PATIENCE, there.recv()).await;
-                let message = received.unwrap_or_else(|_| panic!("{number} is not noticed"));
+                let received = soon(there.recv()).await;
+                let message = received.unwrap_or_else(|| panic!("{number} is not noticed"));
                 assert_eq!(message.unwrap()[..], u64::to_le_bytes(number));
                 back.send(&number.to_le_bytes()).await.unwrap();
             }
@@ -286,8 +295,8 @@ fn wake_ups(cell: &Cell) {
                 let in_row = number < count / 2 && random.below(200) != 0;
                 let behind = if in_row { window.min(5) } else { 1 };
                 while number + 1 - next >= behind {
-                    let received = timeout(PATIENCE, here.recv()).await;
-                    let message = received.unwrap_or_else(|_| panic!("{next} comes not back"));
+                    let received = soon(here.recv()).await;
+                    let message = received.unwrap_or_else(|| panic!("{next} comes not back"));
                     assert_eq!(message.unwrap()[..], u64::to_le_bytes(next));
                     next += 1;
                 }
