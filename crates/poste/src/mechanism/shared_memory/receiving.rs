@@ -47,6 +47,7 @@ pub(super) fn open(opening: &Opening<'_>) -> Result<Opened<dyn RecvEnd>, Error> 
         is_rung: false,
         was_busy: false,
         parked: None,
+        is_lingering: false,
         recovered: Instant::now(),
     });
     Ok(Opened { end, traits, address: opening.address.clone() })
@@ -145,6 +146,9 @@ struct Receiving {
     was_busy: bool,
     /// Since when a caller that doesn't wait here waits elsewhere.
     parked: Option<Instant>,
+    /// Its caller looks before it waits: the bell may be rung though nothing is left, as that look
+    /// finds out. For others it is quiet as soon as the last message is taken.
+    is_lingering: bool,
     /// When the dead were last seen to.
     recovered: Instant,
 }
@@ -412,8 +416,7 @@ impl Receiving {
     }
 
     /// After something was taken: where the bell is neither rung nor will be by somebody who chose
-    /// this one, what is left must ring it. That it is rung though nothing is left is found out by
-    /// the next look, which saves two calls for each message.
+    /// this one, what is left must ring it.
     #[inline]
     fn keep_bell(&mut self) {
         let (header, place) = (self.seat.mailbox.header(), self.seat.place);
@@ -470,7 +473,7 @@ impl RecvEnd for Receiving {
             self.spinner.slept(since.elapsed());
         }
         if self.bell.is_some() {
-            if done.is_ok() {
+            if done.is_ok() && (self.is_lingering || !self.is_empty()) {
                 self.keep_bell();
             } else {
                 self.arm_bell();
@@ -480,6 +483,7 @@ impl RecvEnd for Receiving {
     }
 
     fn linger(&mut self) -> Linger {
+        self.is_lingering = true;
         if !self.was_busy {
             return Linger::Over;
         }
@@ -518,6 +522,8 @@ impl RecvEnd for Receiving {
             let made = bell::hang_up(&seat.mailbox, seat.place);
             self.bell = Some(made.map_err(no_room)?);
             seat.mailbox.field(seat.place, participant::BELL).store(1, Ordering::SeqCst);
+            self.arm_bell();
+        } else if std::mem::take(&mut self.is_lingering) && self.is_empty() {
             self.arm_bell();
         }
         match &self.bell {
