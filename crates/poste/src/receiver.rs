@@ -1,24 +1,22 @@
 //! The receiving side: envelope, joining; the same over every mechanism.
 
+mod sorting;
+
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
-use rustix::io::Errno;
-
 use crate::address::Address;
 use crate::capabilities::{Capabilities, Counters, Facts};
 use crate::duplex::Duplex;
-use crate::envelope::{Header, PieceKind, Speaker, body_check};
 use crate::error::{Error, Kind};
 use crate::inheritance::{self, Role};
-use crate::joining::{Joining, Origin};
+use crate::joining::Joining;
 use crate::mechanism::{
-    Arrival, EndTraits, Mechanism, News, Opened, Opening, Pollable, RecvEnd, Settle, inherited,
-    resolve,
+    Arrival, EndTraits, Mechanism, Opened, Opening, Pollable, RecvEnd, Settle, inherited, resolve,
 };
-use crate::message::{Message, OwnedMessage, Place, Taken, WayBack};
+use crate::message::{Message, OwnedMessage, Place, Taken};
 use crate::options::{Create, Options};
 use crate::readiness::Readiness;
 use crate::sender::Sender;
@@ -126,7 +124,9 @@ impl Receiver {
     ///
     /// # Errors
     /// `Disconnected` where nothing can come any more; `Corrupt` where what came is no message of
-    /// poste's (it is passed over); `TooLarge` where it is larger than this end takes; `Removed`.
+    /// poste's (it is passed over); `TooLarge` where it is larger than this end takes; `Removed`
+    /// (a POSIX queue's removal wakes nobody: a timed form notices it within a second; one that
+    /// blocks already doesn't, nor who polls).
     pub fn recv(&mut self) -> Result<Message<'_>, Error> {
         self.recv_wait(Wait::Forever)
     }
@@ -240,7 +240,8 @@ impl Receiver {
     }
 
     /// Receives up to `max` messages: waits for the first, and takes what else is there. Returns
-    /// how many there were.
+    /// how many there were. From a mailbox they are claimed together: what `each` did not get,
+    /// because it panicked or this process ended, comes again marked as redelivered.
     ///
     /// # Errors
     /// As [`Receiver::recv`], for the first.
@@ -257,6 +258,7 @@ impl Receiver {
     ) -> Result<usize, Error> {
         let mut count = 0;
         while count < max {
+            self.taken.end.batch(max - count);
             match self.recv_wait(if count == 0 { wait } else { Wait::Not }) {
                 Ok(message) => each(message),
                 Err(error) if count == 0 => return Err(error),
@@ -478,102 +480,4 @@ impl Receiver {
     fn ignores_garbage(&self) -> bool {
         self.mechanism.capabilities.made_by_listening
     }
-
-    /// Looks at what arrived: whether it makes a whole message.
-    #[inline(always)]
-    fn sort(&mut self) -> Result<bool, Error> {
-        let arrival = &self.taken.arrival;
-        match arrival.news {
-            News::Piece => {}
-            News::Ended => {
-                self.joining.end_of(arrival.source);
-                return Ok(false);
-            }
-            News::AllGone => {
-                self.joining.end_of_all();
-                return Ok(false);
-            }
-        }
-        if self.traits.bare || self.options.is_raw() {
-            if arrival.descriptors_lost {
-                self.taken.arrival.descriptors.clear();
-                return Err(descriptors_lost());
-            }
-            self.taken.place = Place::Piece(0..arrival.size);
-            self.taken.way_back = Some(WayBack { call: None, piece_size: self.traits.piece_size });
-            self.taken.priority = arrival.priority.unwrap_or(0);
-            self.taken.sequence = if self.traits.bare { arrival.sequence } else { 0 };
-            return Ok(true);
-        }
-        let bytes = self.taken.end.bytes(arrival);
-        let (header, length) = Header::decode(bytes).map_err(|fault| corrupt(fault.text()))?;
-        let body = &bytes[length..];
-        if body.len() != header.size as usize {
-            return Err(corrupt("its envelope's size is not that of the piece".to_owned()));
-        }
-        if header.body_check.is_some_and(|check| check != body_check(body)) {
-            return Err(corrupt("the check of its body is wrong".to_owned()));
-        }
-        if header.kind != PieceKind::Message {
-            // An answer that nobody here waits for, or a peer that says more than we understand.
-            return Ok(false);
-        }
-        let announced = usize::from(header.descriptors);
-        if arrival.descriptors.len() < announced {
-            let lost = arrival.descriptors_lost;
-            self.taken.arrival.descriptors.clear();
-            return Err(if lost {
-                descriptors_lost()
-            } else {
-                corrupt("it announces descriptors that did not come".to_owned())
-            });
-        }
-        // What was not announced is closed.
-        self.taken.arrival.descriptors.truncate(announced);
-        let arrival = &self.taken.arrival;
-        let speaker = header
-            .speaker
-            .unwrap_or(Speaker { sender: arrival.sender, sequence: arrival.sequence });
-        match header.part {
-            None => self.taken.place = Place::Piece(length..length + body.len()),
-            Some(part) => {
-                let origin = Origin {
-                    source: arrival.source,
-                    sender: speaker.sender,
-                    priority: header.priority,
-                };
-                let set = std::mem::take(&mut self.taken.arrival.descriptors);
-                match self.joining.add(origin, speaker.sequence, part, body, set)? {
-                    None => return Ok(false),
-                    Some(whole) => {
-                        self.taken.joined = whole.body;
-                        self.taken.arrival.descriptors = whole.descriptors;
-                        self.taken.place = Place::Joined;
-                    }
-                }
-            }
-        }
-        if !self.traits.reliable
-            && !self.sequences.note(speaker.sender, speaker.sequence, header.priority)
-        {
-            self.counters.late += 1;
-            return Ok(false);
-        }
-        self.taken.priority = header.priority;
-        self.taken.sequence = speaker.sequence;
-        let piece_size = self.traits.piece_size;
-        self.taken.way_back = header.call.map(|call| WayBack { call: Some(call), piece_size });
-        Ok(true)
-    }
-}
-
-/// This process may open no more descriptors, so the kernel has closed those of a message.
-fn descriptors_lost() -> Error {
-    Error::system(Errno::MFILE, "descriptors that came with a message were lost")
-}
-
-fn corrupt(detail: String) -> Error {
-    Error::new(Kind::Corrupt, detail).with_hint(
-        "a peer that knows nothing of poste is spoken to in raw mode (--raw, Options::raw)",
-    )
 }

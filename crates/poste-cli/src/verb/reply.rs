@@ -12,7 +12,7 @@ use crate::args::Reply;
 use crate::exit::{Failure, Stop};
 use crate::output::Shown;
 use crate::resolve::{self, Target};
-use crate::sources::{Origin, Sources};
+use crate::sources::{Origin, Sources, acknowledged};
 use crate::{command, notice, signals};
 
 /// Serves for ever, or until it has answered as often as was asked for.
@@ -28,12 +28,12 @@ pub(crate) fn run(args: &Reply) -> Result<(), Stop> {
 fn serve(args: &Reply, target: &Target, sources: &mut Sources) -> Result<(), Stop> {
     let mut left = args.count.unwrap_or(u64::MAX);
     while left > 0 {
-        sources.recv(resolve::wait(&args.channel), &mut |message, origin| {
+        sources.recv(resolve::wait(&args.channel), &mut |mut message, origin| {
             if message.is_call() {
-                answer(args, target, message, origin);
+                answer(args, target, &mut message, origin);
                 left -= u64::from(args.count.is_some());
             }
-            Ok(())
+            acknowledged(message.acknowledge(), origin.address)
         })?;
     }
     Ok(())
@@ -51,8 +51,11 @@ fn answer(args: &Reply, target: &Target, message: &mut Message<'_>, origin: Orig
         Ok(answer) => message.reply(answer),
         Err(why) => {
             notice::say(why);
-            // Bytes can't be told from an answer: without an envelope nothing is said.
-            if resolve::is_raw(&args.channel) { Ok(()) } else { message.reply_error(why) }
+            match message.reply_error(why) {
+                // Raw, without a connection: nothing can be said, and the caller's time runs out.
+                Err(error) if error.kind() == Kind::NotSupported => Ok(()),
+                told => told,
+            }
         }
     };
     match told {
@@ -71,7 +74,7 @@ fn make<'a>(
     origin: Origin<'_>,
 ) -> Result<Cow<'a, [u8]>, String> {
     let shown = Shown::from(message);
-    let shown = if args.channel.c_string { shown.without_nul() } else { shown };
+    let shown = if args.channel.c_string { shown.as_c_string() } else { shown };
     if let Some(body) = &args.body {
         return Ok(body.as_bytes().into());
     }

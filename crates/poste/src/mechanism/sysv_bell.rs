@@ -29,16 +29,13 @@ use poste_sys::sysv::Queue;
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
-use rustix::time::{
-    Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, timerfd_create, timerfd_settime,
-};
 
 use super::bell::{self, Bell};
+use super::timer::Timer;
 use crate::error::{Error, Kind};
 use crate::limits::{BELL_PATIENCE, PAUSE_MAX, PAUSE_MIN};
 use crate::name::owner::Owner;
 use crate::name::{registry, runtime};
-use crate::wait::timespec;
 
 /// The part of the runtime directory that holds the bells.
 const BELLS: &str = "bells";
@@ -171,7 +168,7 @@ pub(super) struct Listening {
     /// Over the bell and the timer.
     epoll: OwnedFd,
     /// Made when a sender was under way for the first time.
-    timer: Option<OwnedFd>,
+    timer: Option<Timer>,
     /// It was rung here, and not silenced since.
     is_rung: bool,
     /// Since when somebody has been sending at each look, and how long the next pause is.
@@ -237,9 +234,8 @@ impl Listening {
     pub(super) fn rest(&mut self) {
         let sending = self.line.sending().load(Ordering::SeqCst);
         if sending & COUNT == 0 {
-            if self.uneasy.take().is_some() {
-                // One that can't be stopped makes this end look once more than it needs to.
-                let _ = self.set_timer(Duration::ZERO);
+            if let (Some(_), Some(timer)) = (self.uneasy.take(), &self.timer) {
+                timer.stop();
             }
             return;
         }
@@ -252,24 +248,23 @@ impl Listening {
             let _ = self.line.sending().compare_exchange(sending, right, order, order);
         }
         self.uneasy = Some((since, (pause * 2).min(PAUSE_MAX)));
-        if self.set_timer(pause).is_err() {
+        if self.look_again_after(pause).is_err() {
             // Without a timer it looks again at once.
             self.ring();
         }
     }
 
-    fn set_timer(&mut self, after: Duration) -> Result<(), Errno> {
-        let timer = match &self.timer {
+    fn look_again_after(&mut self, pause: Duration) -> Result<(), Errno> {
+        let timer = match self.timer.take() {
             Some(timer) => timer,
             None => {
-                let timer = timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::CLOEXEC)?;
+                let timer = Timer::new()?;
                 epoll::add(&self.epoll, &timer, EventData::new_u64(1), EventFlags::IN)?;
-                self.timer.insert(timer)
+                timer
             }
         };
-        let setting =
-            Itimerspec { it_interval: timespec(Duration::ZERO), it_value: timespec(after) };
-        timerfd_settime(timer, TimerfdTimerFlags::empty(), &setting).map(drop)
+        self.timer.insert(timer).set(pause);
+        Ok(())
     }
 }
 

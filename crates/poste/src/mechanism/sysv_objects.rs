@@ -14,7 +14,7 @@ use poste_sys::sysctl;
 use poste_sys::sysv::{self, Queue};
 use rustix::io::Errno;
 
-use super::posix_queue::{not_owner, refuse_planted};
+use super::posix_objects::{not_owner, refuse_planted};
 use super::sysv_queue::message_max;
 use super::{Opening, sysv_bell};
 use crate::address::Address;

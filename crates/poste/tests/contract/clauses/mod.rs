@@ -33,6 +33,7 @@ mod taking;
 #[cfg(feature = "tokio")]
 mod tokio;
 mod turns;
+mod wait_set;
 mod waking;
 
 /// Every clause.
@@ -84,6 +85,11 @@ pub(crate) static ALL: &[&Clause] = &[
     #[cfg(feature = "tokio")]
     &tokio::WAKE_UPS,
     &turns::CLAUSE,
+    &wait_set::WAITING,
+    &wait_set::FULL,
+    &wait_set::WAKE_UPS,
+    &wait_set::EDGES,
+    &wait_set::SHARED,
     &waking::CLAUSE,
 ];
 
