@@ -133,7 +133,7 @@ pub(super) fn beyond(sender: &Sender, target: &Target, input: &str) -> Failure {
          (--message-size)"
     } else if is_of_buffer {
         &of_buffer
-    } else if target.mechanism.settings.contains(&"message-size") {
+    } else if target.mechanism.settings.contains(&"message-size") && !can.network {
         "make the channel anew with a larger message size (--message-size), or send less at once"
     } else {
         "send less at once, or use a mechanism that cuts messages up, such as unix:"
