@@ -16,6 +16,9 @@ use std::sync::mpsc;
 /// Names the file to which skipped tests add their line.
 pub const SKIPPED: &str = "POSTE_SKIPPED";
 
+/// Every feature is tested; what the library is without them, tidy's clippy builds.
+const FEATURES: &str = "--features=poste/tokio";
+
 /// What is to be run.
 #[derive(Debug)]
 pub struct Suite {
@@ -30,7 +33,7 @@ impl Suite {
     /// Every test of the workspace, the documentation's examples included.
     #[must_use]
     pub fn whole(filters: Vec<String>) -> Suite {
-        Suite { arguments: vec!["--workspace"], filters, environment: &[] }
+        Suite { arguments: vec!["--workspace", FEATURES], filters, environment: &[] }
     }
 
     /// The long forms: `POSTE_LONG=1` makes the contract tests repeat more and send more, and the
@@ -38,7 +41,7 @@ impl Suite {
     #[must_use]
     pub fn long(filters: Vec<String>) -> Suite {
         Suite {
-            arguments: vec!["--package", "poste", "--package", "poste-cli", "--tests"],
+            arguments: vec!["--package", "poste", "--package", "poste-cli", "--tests", FEATURES],
             filters,
             environment: &[("POSTE_LONG", "1"), ("PROPTEST_CASES", "20000")],
         }
@@ -52,7 +55,7 @@ impl Suite {
 pub fn run(suite: &Suite) -> io::Result<bool> {
     // Tests of the library start the command, and cargo builds it only for its own package's tests.
     let mut build = cargo();
-    if !build.args(["build", "--workspace"]).status()?.success() {
+    if !build.args(["build", "--workspace", FEATURES]).status()?.success() {
         let mut tally = Tally::default();
         tally.failures.push("the workspace, which does not build".to_owned());
         tally.failed = 1;

@@ -50,6 +50,8 @@ mod sender;
 mod sequence;
 mod survey;
 mod system_limits;
+#[cfg(feature = "tokio")]
+pub mod tokio;
 mod wait;
 mod wait_set;
 

@@ -23,6 +23,22 @@ pub(crate) fn ring(folder: BorrowedFd<'_>, name: &str) -> Result<(), Errno> {
     Ok(())
 }
 
+/// Opens somebody's bell, to ring it more than once. For reading too: it never breaks, also where
+/// its owner is gone.
+///
+/// # Errors
+/// `ENOENT`: there is none.
+pub(crate) fn open(folder: BorrowedFd<'_>, name: &str) -> Result<OwnedFd, Errno> {
+    let flags = OFlags::RDWR | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    rustix::fs::openat(folder, name, flags, Mode::empty())
+}
+
+/// Rings a bell that was opened.
+pub(crate) fn ring_open(fifo: &OwnedFd) {
+    // Full is rung.
+    let _ = rustix::io::write(fifo, &[1]);
+}
+
 impl Bell {
     /// Hangs one up under a name that nobody has.
     ///

@@ -428,8 +428,14 @@ impl Reader {
     fn recv_in_turn(&mut self, arrival: &mut Arrival, wait: Wait) -> Result<(), Error> {
         while let Place::InTurn(place) = &self.place {
             let place = place.as_fd();
-            wait.retry(TURN_PAUSE, |_| lock::try_lock(place))
-                .map_err(|halt| halt.receiving(wait))?;
+            let turn = wait.retry(TURN_PAUSE, |_| lock::try_lock(place));
+            if let (Err(Halt::Later), Some(watch), true) = (turn, &mut self.watch, self.is_polled) {
+                // Who has the turn takes one message and leaves the others: they show anew, also to
+                // one who waits for edges.
+                let fifo = self.link.descriptor();
+                watch.delete(fifo).and_then(|()| watch.add(fifo)).map_err(system)?;
+            }
+            turn.map_err(|halt| halt.receiving(wait))?;
             let found = take_whole(&mut self.link, arrival);
             lock::unlock(place).map_err(system)?;
             if found? {

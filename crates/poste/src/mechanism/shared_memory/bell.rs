@@ -1,10 +1,25 @@
 //! The bells of a mailbox: one for each participant whose descriptor is asked for.
 
+use std::os::fd::OwnedFd;
+use std::sync::{Mutex, PoisonError};
+
 use rustix::io::Errno;
 
 use super::folder::unlink;
 use super::mailbox::Mailbox;
+use crate::mechanism::bell;
 pub(crate) use crate::mechanism::bell::Bell;
+
+/// The bells of others that one handle has rung, kept open: opening and closing cost more than the
+/// ringing. They hold as long as the table of participants stays as it is.
+#[derive(Debug, Default)]
+pub(crate) struct Bells(Mutex<Open>);
+
+#[derive(Debug, Default)]
+struct Open {
+    epoch: u64,
+    bells: Vec<(usize, OwnedFd)>,
+}
 
 fn name(place: usize) -> String {
     format!("bell.{place}")
@@ -17,7 +32,22 @@ pub(crate) fn remove(mailbox: &Mailbox, place: usize) {
 
 /// Rings the bell of a place. One that isn't there belongs to nobody any more.
 pub(crate) fn ring(mailbox: &Mailbox, place: usize) {
-    let _ = crate::mechanism::bell::ring(mailbox.folder(), &name(place));
+    // A panic of another thread leaves the list whole.
+    let mut open = mailbox.bells.0.lock().unwrap_or_else(PoisonError::into_inner);
+    // Read after the place was chosen: whoever has it now came before it announced itself.
+    let epoch = mailbox.epoch();
+    if open.epoch != epoch {
+        *open = Open { epoch, bells: Vec::new() };
+    }
+    match open.bells.iter().find(|(known, _)| *known == place) {
+        Some((_, fifo)) => bell::ring_open(fifo),
+        None => {
+            if let Ok(fifo) = bell::open(mailbox.folder(), &name(place)) {
+                bell::ring_open(&fifo);
+                open.bells.push((place, fifo));
+            }
+        }
+    }
 }
 
 /// Hangs up the bell of a place.

@@ -30,6 +30,8 @@ mod refusals;
 mod sharing;
 mod streams;
 mod taking;
+#[cfg(feature = "tokio")]
+mod tokio;
 mod turns;
 mod wait_set;
 mod waking;
@@ -72,6 +74,16 @@ pub(crate) static ALL: &[&Clause] = &[
     &sharing::CLAUSE,
     &streams::CLAUSE,
     &taking::CLAUSE,
+    #[cfg(feature = "tokio")]
+    &tokio::WAITING,
+    #[cfg(feature = "tokio")]
+    &tokio::FULL,
+    #[cfg(feature = "tokio")]
+    &tokio::DROPPED_RECV,
+    #[cfg(feature = "tokio")]
+    &tokio::DROPPED_SEND,
+    #[cfg(feature = "tokio")]
+    &tokio::WAKE_UPS,
     &turns::CLAUSE,
     &wait_set::WAITING,
     &wait_set::FULL,
