@@ -4,6 +4,8 @@
 
 use std::time::Duration;
 
+pub mod trace;
+
 extern "C" fn nothing(_signal: libc::c_int) {}
 
 /// Begins a storm of SIGALRM in this process, for good, with a handler that does nothing and does
