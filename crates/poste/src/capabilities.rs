@@ -90,6 +90,8 @@ pub struct Capabilities {
     pub delay: Duration,
     /// The channel has a name that unrelated processes can find.
     pub named: bool,
+    /// Its names are each user's own: no other user can reach the channel, whatever its mode.
+    pub one_user: bool,
     /// The end that listens makes the name, and takes it away when it closes.
     pub made_by_listening: bool,
     /// The channel, with what lies in it, stays when all its users are gone.
@@ -120,6 +122,7 @@ impl Capabilities {
         pollable: true,
         delay: Duration::ZERO,
         named: true,
+        one_user: false,
         made_by_listening: false,
         survives_its_users: false,
         may_lose: false,

@@ -45,6 +45,7 @@ fn fields_of(mechanism: &Mechanism) -> Vec<(&'static str, Value)> {
         ("pollable", json!(can.pollable)),
         ("delay_seconds", json!(can.delay.as_secs_f64())),
         ("named", json!(can.named)),
+        ("one_user", json!(can.one_user)),
         ("made_by_listening", json!(can.made_by_listening)),
         ("survives_its_users", json!(can.survives_its_users)),
         ("may_lose", json!(can.may_lose)),

@@ -52,6 +52,7 @@ pub(crate) const PARTICIPANTS: usize = 256;
 /// ```text
 ///   0  state: what it is | how often this place was taken, shifted by 8
 ///   8  process   16  its start   24  its namespace   32  the number in its lane's file name
+///  40  litter: 1 while files of a lane may lie there that nobody has
 ///  64  word to sleep on (4 bytes): 0 asleep, 1 look again
 ///  72  the processor that it waited on last, plus 1
 ///  80  whether its descriptor is asked for: 1
@@ -63,6 +64,7 @@ pub(crate) mod participant {
     pub(crate) const START: usize = 16;
     pub(crate) const NAMESPACE: usize = 24;
     pub(crate) const LANE: usize = 32;
+    pub(crate) const LITTER: usize = 40;
     pub(crate) const WORD: usize = 64;
     pub(crate) const PROCESSOR: usize = 72;
     pub(crate) const BELL: usize = 80;

@@ -36,6 +36,17 @@ pub(crate) fn look() -> Objects {
 
 /// Where poste keeps its claims and its records; only one of these is in use.
 fn runtime_parts() -> Vec<PathBuf> {
+    let parts = |place: PathBuf| ["claims", "objects"].map(|part| place.join(part));
+    runtime_directories().into_iter().flat_map(parts).collect()
+}
+
+/// The runtime directory that is in use.
+pub(crate) fn runtime_directory() -> Option<PathBuf> {
+    runtime_directories().into_iter().find(|place| place.is_dir())
+}
+
+/// Where it may be.
+fn runtime_directories() -> Vec<PathBuf> {
     let uid = rustix::process::geteuid().as_raw();
     let set = |name| std::env::var_os(name).map(PathBuf::from);
     let places = [
@@ -44,8 +55,7 @@ fn runtime_parts() -> Vec<PathBuf> {
         Some(format!("/run/user/{uid}/poste").into()),
         Some(format!("/dev/shm/poste-{uid}").into()),
     ];
-    let places = places.into_iter().flatten();
-    places.flat_map(|place| ["claims", "objects"].map(|part| place.join(part))).collect()
+    places.into_iter().flatten().collect()
 }
 
 /// The POSIX queues, where no file system shows them: one is mounted privately, where that goes.

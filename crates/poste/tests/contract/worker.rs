@@ -5,6 +5,7 @@
 
 use std::io::{BufRead, BufReader};
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -200,12 +201,19 @@ impl Worker {
 
     /// One that another user runs; `None` where this user may not start any, or that one may not
     /// run this program.
-    pub(crate) fn of_another_user(role: &str, told: &str) -> Option<Worker> {
+    pub(crate) fn of_another_user(
+        role: &str,
+        told: &str,
+        directory: Option<&Path>,
+    ) -> Option<Worker> {
         if !rustix::process::geteuid().is_root() {
             return None;
         }
         let mut command = command(role, &[]);
         command.env(ADDRESS, told).stdout(Stdio::null()).uid(STRANGER).gid(STRANGER);
+        if let Some(directory) = directory {
+            command.env("POSTE_DIR", directory);
+        }
         let mut can_run = command.env(ROLE, "nothing").stderr(Stdio::null()).status();
         let can_run = can_run.as_mut().is_ok_and(|status| status.success());
         can_run.then(|| Worker::spawn(command.env(ROLE, role)))

@@ -6,8 +6,9 @@ use std::os::fd::AsFd;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
+use super::folder::unlink;
 use super::lane_file::LaneFile;
-use super::mailbox::{Mailbox, unlink};
+use super::mailbox::Mailbox;
 use crate::ring::claim::Wanted;
 
 /// Gives back what a receiver has taken of a lane and not ended; the receiver is gone, or going.

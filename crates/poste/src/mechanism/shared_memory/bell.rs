@@ -6,7 +6,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::Errno;
 
-use super::mailbox::{Mailbox, unlink};
+use super::folder::unlink;
+use super::mailbox::Mailbox;
 
 /// One participant's bell.
 #[derive(Debug)]

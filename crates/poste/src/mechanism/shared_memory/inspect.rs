@@ -2,8 +2,10 @@
 
 use poste_sys::atomic::Ordering;
 
+use super::folder;
 use super::lane_file;
-use super::mailbox::{self, Mailbox, Proof};
+use super::mailbox::Mailbox;
+use super::participants::Proof;
 use crate::address::Address;
 use crate::error::Error;
 use crate::name::runtime;
@@ -95,22 +97,22 @@ pub fn inspect(address: &Address) -> Result<Inspection, Error> {
 /// The mailboxes of this user.
 pub(super) fn list(survey: &Survey) -> Listing {
     let mut listing = Listing::none();
-    let folder = match runtime::existing_part(mailbox::PART) {
-        Ok(Some(folder)) => folder,
+    let part = match runtime::existing_part(folder::PART) {
+        Ok(Some(part)) => part,
         Ok(None) => return listing,
         Err(error) => {
             listing.miss(error.to_string());
             return listing;
         }
     };
-    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+    for entry in std::fs::read_dir(part).into_iter().flatten().flatten() {
         let name = entry.file_name();
         let Some(name) = name.to_str().filter(|name| !name.starts_with('.')) else { continue };
         let Ok(address) = Address::new("shm", name) else { continue };
         let mut object = Object::new("shm", address);
-        let mode = rustix::fs::stat(entry.path().join(mailbox::HEADER)).ok();
+        let mode = rustix::fs::stat(entry.path().join(folder::HEADER)).ok();
         object.mode = mode.map(|stat| stat.st_mode & 0o777);
-        object.age = age_of_file(&entry.path().join(mailbox::HEADER));
+        object.age = age_of_file(&entry.path().join(folder::HEADER));
         survey.owned(&mut object, rustix::process::geteuid().as_raw());
         match inspect(&object.address) {
             Ok(inspection) => inspection.describe(&mut object),

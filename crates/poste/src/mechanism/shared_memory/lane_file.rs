@@ -11,7 +11,8 @@ use poste_sys::mapping::{Access, Mapping, reserve};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
-use super::mailbox::{Mailbox, no_room, unlink as unlink_file};
+use super::folder::unlink as unlink_file;
+use super::mailbox::{Mailbox, no_room};
 use crate::error::{Error, Kind};
 use crate::limits::{LANE_DESCRIPTORS, LANE_SIZE, MAILBOX_CAPACITY_MAX};
 use crate::ring::lane::Lane;
@@ -42,18 +43,24 @@ fn name(place: usize, number: u64) -> String {
     format!("lane.{place}.{number}")
 }
 
+fn half_made(place: usize) -> String {
+    format!(".lane.{place}")
+}
+
 fn number(mailbox: &Mailbox, place: usize) -> u64 {
     mailbox.field(place, participant::LANE).load(Ordering::Acquire)
 }
 
 /// Makes a lane for a place that has none. To be done behind its door.
 pub(crate) fn make(mailbox: &Mailbox, place: usize) -> Result<LaneFile, Error> {
-    let old = number(mailbox, place);
-    let number = old.wrapping_add(1);
-    // Who freed the place may have been killed before it took the old file away.
-    unlink_file(mailbox, &name(place, old));
-    let half_made = format!(".lane.{place}");
-    unlink_file(mailbox, &half_made);
+    // Who had the place before may have been killed before it took its files away.
+    if has_litter(mailbox, place) {
+        unlink(mailbox, place);
+    }
+    let number = number(mailbox, place).wrapping_add(1);
+    let half_made = half_made(place);
+    // Before the first file is there: whoever is killed from here on leaves word of it.
+    mailbox.field(place, participant::LITTER).store(1, Ordering::Release);
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let mode = Mode::RUSR | Mode::WUSR;
     let file = rustix::fs::openat(mailbox.folder(), &half_made, flags, mode).map_err(no_room)?;
@@ -70,7 +77,7 @@ pub(crate) fn make(mailbox: &Mailbox, place: usize) -> Result<LaneFile, Error> {
         })
         .map_err(no_room);
     if let Err(error) = made {
-        unlink_file(mailbox, &half_made);
+        unlink(mailbox, place);
         return Err(error);
     }
     // Release: who sees the number finds the file.
@@ -95,9 +102,21 @@ pub(crate) fn number_of(mailbox: &Mailbox, place: usize) -> u64 {
     number(mailbox, place)
 }
 
-/// Takes the lane's file of a place away. Who has it open keeps it.
+/// Whether files of a lane may lie there, for a place that is nobody's lane: whose maker or whose
+/// last user was killed before it took them away.
+pub(crate) fn has_litter(mailbox: &Mailbox, place: usize) -> bool {
+    mailbox.field(place, participant::LITTER).load(Ordering::Acquire) != 0
+}
+
+/// Takes away what there is of a lane's files of a place that is nobody's lane any more. To be done
+/// behind its door; may be cut short anywhere and done again. Who has the file open keeps it.
 pub(crate) fn unlink(mailbox: &Mailbox, place: usize) {
-    unlink_file(mailbox, &name(place, number(mailbox, place)));
+    let number = number(mailbox, place);
+    unlink_file(mailbox, &half_made(place));
+    unlink_file(mailbox, &name(place, number));
+    // It had its name already, and was not yet told of.
+    unlink_file(mailbox, &name(place, number.wrapping_add(1)));
+    mailbox.field(place, participant::LITTER).store(0, Ordering::Release);
 }
 
 fn map(mailbox: &Mailbox, place: usize, number: u64, access: Access) -> Result<LaneFile, Error> {

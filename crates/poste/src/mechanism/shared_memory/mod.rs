@@ -9,18 +9,20 @@
 //! Sources: mmap(2), futex(2), fcntl(2) on open file description locks, shm_overview(7).
 
 use crate::capabilities::{Capabilities, Identity, Priorities, Redelivers, Unit};
-use crate::credentials::Credentials;
 use crate::limits::{LANE_DESCRIPTORS, PRIORITY_MAX};
 use crate::mechanism::{EndTraits, Mechanism};
 
 mod aside;
 mod bell;
+mod folder;
 pub mod inspect;
 mod lane_file;
 mod mailbox;
+mod participants;
 mod receiving;
 mod sending;
 mod spinner;
+mod waking;
 mod watcher;
 
 /// Shared memory.
@@ -35,18 +37,19 @@ pub static MECHANISM: Mechanism = Mechanism {
         many_receivers: true,
         priorities: Priorities::Native(PRIORITY_MAX),
         identity: Identity::Unknown,
+        one_user: true,
         survives_its_users: true,
         capacity: Some(Unit::Messages),
         redelivers: Redelivers::Always,
         ..Capabilities::PLAIN
     },
     settings: &["capacity", "message-size", "mode", "spin", "deliveries"],
-    create: |opening| mailbox::create(opening.address, opening.options),
+    create: |opening| folder::create(opening.address, opening.options),
     open_sender: sending::open,
     open_receiver: receiving::open,
-    remove: mailbox::remove,
+    remove: folder::remove,
     list: inspect::list,
-    place: mailbox::place,
+    place: folder::place,
     limits: &["RLIMIT_NOFILE"],
 };
 
@@ -64,9 +67,4 @@ fn traits(mailbox: &mailbox::Mailbox) -> EndTraits {
         reliable: true,
         bare: true,
     }
-}
-
-/// The credentials of whoever can open a mailbox: the kernel lets in only its owner.
-fn credentials() -> Credentials {
-    Credentials { uid: Some(rustix::process::geteuid().as_raw()), ..Credentials::default() }
 }

@@ -10,13 +10,13 @@ use rustix::event::PollFlags;
 use super::aside;
 use super::bell::Bell;
 use super::lane_file::{self, LaneFile};
-use super::mailbox::{Mailbox, Proof, no_room};
+use super::mailbox::{Mailbox, no_room};
+use super::participants::Proof;
 use super::sending::refuse_check;
 use super::spinner::Spinner;
+use super::traits;
 use super::watcher::Watch;
-use super::{credentials, traits};
 use crate::capabilities::Peers;
-use crate::credentials::Credentials;
 use crate::error::{Error, Kind};
 use crate::limits::{BLIND_SLEEP, LEND_ABOVE, RECOVER_EVERY};
 use crate::mechanism::{Arrival, News, Opened, Opening, Pollable, RecvEnd, Settle, Settler};
@@ -39,7 +39,6 @@ pub(super) fn open(opening: &Opening<'_>) -> Result<Opened<dyn RecvEnd>, Error> 
         turn: 0,
         body: Vec::new(),
         lent: None,
-        credentials: credentials(),
         spinner: Spinner::new(opening.options.spin),
         watch: None,
         bell: None,
@@ -132,7 +131,6 @@ struct Receiving {
     body: Vec<u8>,
     /// Where it lies, where it was not.
     lent: Option<(Arc<Taking>, Place)>,
-    credentials: Credentials,
     spinner: Spinner,
     watch: Option<Watch>,
     bell: Option<Bell>,
@@ -387,7 +385,6 @@ impl Receiving {
         arrival.size = place.size;
         arrival.priority = Some(u16::from(word.priority));
         arrival.deliveries = u32::from(word.deliveries);
-        arrival.credentials = self.credentials;
         Ok(())
     }
 

@@ -8,7 +8,8 @@ use rustix::io::Errno;
 
 use super::bell::Bell;
 use super::lane_file::{LaneFile, bodies_max};
-use super::mailbox::{Mailbox, Proof, no_room};
+use super::mailbox::{Mailbox, no_room};
+use super::participants::Proof;
 use super::spinner::Spinner;
 use super::traits;
 use super::watcher::Watch;

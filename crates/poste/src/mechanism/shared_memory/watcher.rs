@@ -16,7 +16,8 @@ use rustix::event::{EventfdFlags, eventfd};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
-use super::mailbox::{Mailbox, Proof, myself};
+use super::mailbox::Mailbox;
+use super::participants::{Proof, myself};
 use crate::error::Error;
 use crate::wait::Wait;
 

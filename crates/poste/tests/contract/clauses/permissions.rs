@@ -10,6 +10,7 @@ use rustix::process::{getegid, geteuid};
 use super::PATIENCE;
 use crate::cell::{Cell, Clause, Form, note_skipped};
 use crate::fixture::Channel;
+use crate::leftovers;
 use crate::worker::{STRANGER, Worker};
 
 /// Other users can't send to what was made with the usual mode.
@@ -41,17 +42,19 @@ pub(crate) fn stranger(address: &str) -> ExitCode {
 
 /// What became of a stranger's message; `None`, said aloud, where there can be no stranger.
 fn result_of_a_stranger(cell: &Cell, address: &str) -> Option<String> {
-    match Worker::of_another_user("stranger", address) {
-        Some(mut stranger) => {
-            let result = stranger.hear("result ").expect("it says how it ended");
-            stranger.finish();
-            Some(result)
-        }
+    match Worker::of_another_user("stranger", address, None) {
+        Some(stranger) => Some(heard(stranger)),
         None => {
             note_skipped(&cell.name(), "no other user can run the tests' program (not root?)");
             None
         }
     }
+}
+
+fn heard(mut stranger: Worker) -> String {
+    let result = stranger.hear("result ").expect("it says how it ended");
+    stranger.finish();
+    result
 }
 
 fn mode(cell: &Cell) {
@@ -62,12 +65,25 @@ fn mode(cell: &Cell) {
         return;
     }
     let Some(result) = result_of_a_stranger(cell, channel.address()) else { return };
-    assert_eq!(result, "permission");
+    if cell.capabilities().one_user {
+        assert_eq!(result, "not_found", "a stranger's names are other names");
+        // Who names our directory instead of its own is not let in.
+        let ours = leftovers::runtime_directory().expect("the mailbox lies there");
+        let result = Worker::of_another_user("stranger", channel.address(), Some(&ours));
+        assert_eq!(heard(result.expect("as above")), "permission");
+    } else {
+        assert_eq!(result, "permission");
+    }
     assert_eq!(receiver.recv_timeout(SOON).unwrap_err().kind(), Kind::TimedOut);
     // An object that survives its receiver is there with the mode it was made with.
     drop(receiver);
     let channel = cell.channel();
     let options = channel.options();
+    if cell.capabilities().one_user {
+        let error = channel.receiver_with(&options.mode(0o660)).map(drop).unwrap_err();
+        assert_eq!(error.kind(), Kind::NotSupported, "it is for one user: {error}");
+        return;
+    }
     if cell.fixture.mechanism().settings.contains(&"mode") {
         let mut receiver = channel.receiver_with(&options.mode(0o666)).unwrap();
         let result = result_of_a_stranger(cell, channel.address());

@@ -1,0 +1,337 @@
+//! Who takes part in a mailbox, who of them is dead, and what is done about it.
+//!
+//! A participant is a handle. It has a place in the table, and a lock on one byte of the header file
+//! which dies with it. It is dead when that lock is free, or when its process is gone (a forked child
+//! may keep the lock of its dead parent). Whoever changes what a place is holds that place's *door*,
+//! another byte: so two never bury, or take over, the same one. Source: fcntl(2).
+
+use std::sync::{Mutex, PoisonError};
+
+use poste_sys::atomic::{AtomicU64, Ordering};
+use poste_sys::lock::{is_byte_locked, try_lock_byte, unlock_byte};
+
+use super::lane_file::{self, LaneFile};
+use super::mailbox::Mailbox;
+use super::{aside, bell};
+use crate::capabilities::Peers;
+use crate::error::{Error, Kind};
+use crate::name::owner::Owner;
+use crate::ring::layout::{PARTICIPANTS, Part, header, participant, participant_at};
+use crate::ring::wake::Set;
+
+/// Where the bytes that are doors begin.
+const DOORS: u32 = 4096;
+
+/// What shows that a participant is dead.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Proof {
+    /// Its lock is free: one system call.
+    Lock,
+    /// Its lock is free, or its process is gone: /proc is read.
+    Process,
+}
+
+impl Mailbox {
+    pub(crate) fn field(&self, place: usize, field: usize) -> &AtomicU64 {
+        self.header().word(participant_at(place) + field)
+    }
+
+    /// What a place of the table is. Acquire pairs with the release of who made it so.
+    pub(crate) fn part(&self, place: usize) -> Part {
+        Part::of(self.field(place, participant::STATE).load(Ordering::Acquire))
+    }
+
+    /// The places of the table that are in use.
+    pub(crate) fn parts(&self) -> impl Iterator<Item = (usize, Part)> {
+        (0..PARTICIPANTS)
+            .map(|place| (place, self.part(place)))
+            .filter(|(_, part)| !matches!(part, Part::Free | Part::Unknown))
+    }
+
+    /// How many senders or receivers there are, or were.
+    pub(crate) fn peers(&self, part: Part) -> Peers {
+        let count = self.parts().filter(|(_, other)| *other == part).count();
+        match (count, self.ever(part).load(Ordering::Relaxed)) {
+            (0, 0) => Peers::NobodyYet,
+            (0, _) => Peers::AllGone,
+            (count, _) => Peers::Present(count),
+        }
+    }
+
+    /// How many of them there were ever.
+    fn ever(&self, part: Part) -> &AtomicU64 {
+        let at = if part == Part::Sender { header::SENDERS } else { header::RECEIVERS };
+        self.header().word(at)
+    }
+
+    /// Who has a place, as it said itself.
+    pub(crate) fn owner(&self, place: usize) -> Owner {
+        let says = |field| self.field(place, field).load(Ordering::Relaxed);
+        Owner {
+            pid: u32::try_from(says(participant::PROCESS)).unwrap_or(0),
+            start: says(participant::START),
+            boot: String::new(),
+            namespace: says(participant::NAMESPACE),
+        }
+    }
+
+    /// Makes a place another part, and lets everybody know. To be done behind its door.
+    fn become_part(&self, place: usize, part: Part) {
+        let state = self.field(place, participant::STATE);
+        state.store(part.after(state.load(Ordering::Relaxed)), Ordering::Release);
+        self.changed();
+    }
+
+    /// Behind the door of a place; it closes when the value is dropped, or its process is.
+    fn door(&self, place: usize) -> Option<Door<'_>> {
+        try_lock_byte(self.header().file(), DOORS + place as u32).ok()?;
+        Some(Door { mailbox: self, place })
+    }
+
+    /// Takes a place as a receiver.
+    pub(crate) fn attach_receiver(&self) -> Result<usize, Error> {
+        self.recover(None, Proof::Lock);
+        self.attach(Part::Free, |place| self.take(place, Part::Receiver)).map(|(place, ())| place)
+    }
+
+    /// Takes a place as a sender, with its lane: an orphan's first, so that a row of short-lived
+    /// senders has one lane between them.
+    pub(crate) fn attach_sender(&self) -> Result<(usize, LaneFile), Error> {
+        self.recover(None, Proof::Lock);
+        let adopted = self.attach(Part::Orphan, |place| {
+            let lane = lane_file::adopt(self, place)?;
+            self.take(place, Part::Sender)?;
+            Ok(lane)
+        });
+        match adopted {
+            Err(error) if matches!(error.kind(), Kind::Limit { .. }) => {}
+            done => return done,
+        }
+        self.attach(Part::Free, |place| {
+            let lane = lane_file::make(self, place)?;
+            self.take(place, Part::Sender)?;
+            Ok(lane)
+        })
+    }
+
+    /// Tries the places that are `from` one after the other, each behind its door and with its lock.
+    fn attach<T>(
+        &self,
+        from: Part,
+        take: impl Fn(usize) -> Result<T, Error>,
+    ) -> Result<(usize, T), Error> {
+        let mut broken = None;
+        for place in 0..PARTICIPANTS {
+            if self.part(place) != from {
+                continue;
+            }
+            let Some(_door) = self.door(place) else { continue };
+            // A forked child may still hold the lock of one that is long gone.
+            let free = || try_lock_byte(self.header().file(), place as u32).is_ok();
+            if self.part(place) != from || !free() {
+                continue;
+            }
+            match take(place) {
+                Ok(taken) => {
+                    self.changed();
+                    self.wake_all();
+                    return Ok((place, taken));
+                }
+                Err(error) => {
+                    self.unlock(place);
+                    if !error.is(&Kind::Corrupt) {
+                        return Err(error);
+                    }
+                    // A lane that can't be gone on with is left as it is.
+                    broken = Some(error);
+                }
+            }
+        }
+        let raise_with = "close some of its senders and receivers".to_owned();
+        let full = Kind::Limit {
+            name: "senders and receivers of a mailbox",
+            value: PARTICIPANTS as u64,
+            raise_with,
+        };
+        Err(broken.unwrap_or_else(|| Error::new(full.clone(), "")).as_kind(full))
+    }
+
+    fn take(&self, place: usize, part: Part) -> Result<(), Error> {
+        let me = myself();
+        let set = |field, value| self.field(place, field).store(value, Ordering::Relaxed);
+        set(participant::PROCESS, u64::from(me.pid));
+        set(participant::START, me.start);
+        set(participant::NAMESPACE, me.namespace);
+        set(participant::PROCESSOR, 0);
+        set(participant::BELL, 0);
+        for of in [Set::Asleep, Set::Armed] {
+            of.leave(self.header(), place);
+        }
+        self.ever(part).fetch_add(1, Ordering::Relaxed);
+        self.become_part(place, part);
+        Ok(())
+    }
+
+    fn unlock(&self, place: usize) {
+        // A lock that can't be given back is given back when the file is closed, soon.
+        let _ = unlock_byte(self.header().file(), place as u32);
+    }
+
+    /// Gives a receiver's place back, with what it has not ended.
+    pub(crate) fn detach_receiver(&self, place: usize) {
+        let _door = self.wait_for_door(place);
+        self.bury_receiver(place);
+        self.become_part(place, Part::Free);
+        self.unlock(place);
+        self.wake_all();
+    }
+
+    /// Gives a sender's place back; its lane stays while something lies there.
+    pub(crate) fn detach_sender(&self, place: usize, drained: bool) {
+        let door = self.wait_for_door(place);
+        self.field(place, participant::BELL).store(0, Ordering::Relaxed);
+        bell::remove(self, place);
+        match door {
+            Some(_) if drained => self.free(place),
+            // Files are taken away behind the door only; an orphan's is, by who comes next.
+            _ => self.become_part(place, Part::Orphan),
+        }
+        self.unlock(place);
+    }
+
+    /// A door that another holds opens soon: whoever has it does a few steps, or dies.
+    fn wait_for_door(&self, place: usize) -> Option<Door<'_>> {
+        for _ in 0..1000 {
+            if let Some(door) = self.door(place) {
+                return Some(door);
+            }
+            std::thread::sleep(crate::limits::PAUSE_MIN);
+        }
+        None
+    }
+
+    /// Frees the lane of a sender that is gone, if all in it is done.
+    pub(crate) fn free_orphan(&self, file: &LaneFile) {
+        let place = file.place;
+        let Some(_door) = self.door(place) else { return };
+        // The place may have another lane by now.
+        let is_it = lane_file::number_of(self, place) == file.number;
+        if is_it && self.part(place) == Part::Orphan && file.lane.is_drained() {
+            self.free(place);
+        }
+    }
+
+    /// Makes a sender's or an orphan's place nobody's and takes its lane away. To be done behind its
+    /// door. Whoever is killed between the two leaves litter that [`Mailbox::recover`] finds.
+    fn free(&self, place: usize) {
+        self.become_part(place, Part::Free);
+        lane_file::unlink(self, place);
+    }
+
+    /// Whether the participant in a place is dead. One's own lock never shows: not to be asked of
+    /// oneself.
+    pub(crate) fn is_dead(&self, place: usize, proof: Proof) -> bool {
+        match is_byte_locked(self.header().file(), place as u32) {
+            Ok(false) => true,
+            _ => proof == Proof::Process && self.owner(place).is_gone(),
+        }
+    }
+
+    /// Buries the dead: what a receiver had taken is ready again, a sender's lane is an orphan or, with
+    /// nothing in it, gone. Takes away what was half done too. Says how many dead there were.
+    /// `myself` is the caller's own place.
+    pub(crate) fn recover(&self, myself: Option<usize>, proof: Proof) -> usize {
+        let mut count = 0;
+        for place in 0..PARTICIPANTS {
+            let part = self.part(place);
+            let is_somebody = matches!(part, Part::Sender | Part::Receiver);
+            if is_somebody && Some(place) != myself && self.is_dead(place, proof) {
+                count += usize::from(self.bury(place, part, proof));
+            }
+            if self.is_littered(place) {
+                self.sweep(place);
+            }
+        }
+        if count > 0 {
+            self.wake_all();
+        }
+        count
+    }
+
+    /// Whether files of a lane may lie there though the place has none.
+    fn is_littered(&self, place: usize) -> bool {
+        lane_file::has_litter(self, place)
+            && !matches!(self.part(place), Part::Sender | Part::Orphan)
+    }
+
+    /// Takes such files away, unless somebody is about to make a lane there.
+    fn sweep(&self, place: usize) {
+        let Some(_door) = self.door(place) else { return };
+        if self.is_littered(place) {
+            lane_file::unlink(self, place);
+        }
+    }
+
+    /// Buries the one in a place, if it still is that one and nobody else does.
+    fn bury(&self, place: usize, part: Part, proof: Proof) -> bool {
+        let Some(_door) = self.door(place) else { return false };
+        if self.part(place) != part || !self.is_dead(place, proof) {
+            return false;
+        }
+        if part == Part::Receiver {
+            self.bury_receiver(place);
+            self.become_part(place, Part::Free);
+            return true;
+        }
+        bell::remove(self, place);
+        self.become_part(place, Part::Orphan);
+        if lane_file::open(self, place).is_ok_and(|file| file.lane.is_drained()) {
+            self.free(place);
+        }
+        true
+    }
+
+    /// Undoes what a receiver that is gone, or going, has begun.
+    fn bury_receiver(&self, place: usize) {
+        for of in [Set::Asleep, Set::Armed] {
+            of.leave(self.header(), place);
+        }
+        for (lane_place, part) in self.parts() {
+            if !matches!(part, Part::Sender | Part::Orphan) {
+                continue;
+            }
+            // A lane that can't be opened is one that nobody could have taken a message from.
+            if let Ok(file) = lane_file::open(self, lane_place) {
+                aside::take_back(self, &file, place as u16);
+                if part == Part::Orphan {
+                    self.free_orphan(&file);
+                }
+            }
+        }
+        bell::remove(self, place);
+    }
+}
+
+/// A place's door, held.
+struct Door<'a> {
+    mailbox: &'a Mailbox,
+    place: usize,
+}
+
+impl Drop for Door<'_> {
+    fn drop(&mut self) {
+        // It opens at the latest when the file is closed.
+        let _ = unlock_byte(self.mailbox.header().file(), DOORS + self.place as u32);
+    }
+}
+
+/// This process, looked up once in its life.
+pub(crate) fn myself() -> Owner {
+    static MYSELF: Mutex<Option<(u64, Owner)>> = Mutex::new(None);
+    let life = poste_sys::fork::life();
+    let mut known = MYSELF.lock().unwrap_or_else(PoisonError::into_inner);
+    match &*known {
+        Some((of, owner)) if *of == life => owner.clone(),
+        _ => known.insert((life, Owner::myself())).1.clone(),
+    }
+}

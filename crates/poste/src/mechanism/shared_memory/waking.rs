@@ -1,0 +1,54 @@
+//! Waking the participants of a mailbox that sleep, and ringing those who are polled. Who is to be
+//! woken is ring/wake.rs' to say.
+
+use poste_sys::atomic::Ordering;
+
+use super::bell;
+use super::mailbox::Mailbox;
+use crate::ring::layout::{Part, participant};
+use crate::ring::wake::{self, Set};
+
+impl Mailbox {
+    /// Wakes one receiver that sleeps, and rings everybody who asked for it: a message is there. To
+    /// be called after a full barrier.
+    #[inline]
+    pub(crate) fn notify(&self) {
+        if !wake::nobody(self.header()) {
+            self.notify_somebody();
+        }
+    }
+
+    #[cold]
+    fn notify_somebody(&self) {
+        if let Some(place) = Set::Asleep.choose(self.header()) {
+            wake::alert(self.header(), place);
+        }
+        while let Some(place) = Set::Armed.choose(self.header()) {
+            bell::ring(self, place);
+        }
+    }
+
+    /// Wakes the sender of a lane, which waits for room.
+    #[cold]
+    pub(crate) fn notify_sender(&self, place: usize) {
+        wake::alert(self.header(), place);
+        if self.field(place, participant::BELL).load(Ordering::Relaxed) != 0 {
+            bell::ring(self, place);
+        }
+    }
+
+    /// Makes everybody look again.
+    pub(crate) fn wake_all(&self) {
+        for (place, part) in self.parts() {
+            if part != Part::Orphan {
+                Set::Asleep.leave(self.header(), place);
+                wake::alert(self.header(), place);
+                if Set::Armed.leave(self.header(), place)
+                    || self.field(place, participant::BELL).load(Ordering::Relaxed) != 0
+                {
+                    bell::ring(self, place);
+                }
+            }
+        }
+    }
+}
