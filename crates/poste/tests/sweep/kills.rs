@@ -163,7 +163,10 @@ impl Scene<'_> {
         went?;
         match self.living {
             Some(_) => self.live_on(round, &was_out),
-            None => self.check_alone(),
+            None => {
+                drop(cast);
+                self.check_alone()
+            }
         }
     }
 

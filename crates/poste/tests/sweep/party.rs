@@ -39,7 +39,7 @@ enum Act {
     Flush(char),
     Loan(char, Letter, Vec<u8>),
     Narrow(char, Letter, Vec<u8>),
-    Forget(char, Letter, Vec<u8>),
+    Forget(char, Vec<u8>),
     Full(char, Letter, Vec<u8>),
     Block(char, Option<(Letter, Vec<u8>)>),
     Take(char),
@@ -69,7 +69,7 @@ impl Act {
             ("flush", _) => Act::Flush(handle),
             ("loan", Some((letter, body))) => Act::Loan(handle, letter, body),
             ("narrow", Some((letter, body))) => Act::Narrow(handle, letter, body),
-            ("forget", Some((letter, body))) => Act::Forget(handle, letter, body),
+            ("forget", Some((_, body))) => Act::Forget(handle, body),
             ("full", Some((letter, body))) => Act::Full(handle, letter, body),
             ("block", letter) => Act::Block(handle, letter),
             ("take", _) => Act::Take(handle),
@@ -173,7 +173,7 @@ impl Party {
                 loan.shrink(body.len());
                 loan.priority(letter.priority).send().expect("it is sent");
             }
-            Act::Forget(handle, _, body) => {
+            Act::Forget(handle, body) => {
                 let mut loan = self.sender(handle).try_loan(body.len()).expect("there is room");
                 loan.copy_from_slice(&body);
             }

@@ -181,9 +181,9 @@ impl Mailbox {
     pub(crate) fn detach_receiver(&self, place: usize) {
         let _door = self.wait_for_door(place);
         self.bury_receiver(place);
+        self.wake_all();
         self.become_part(place, Part::Free);
         self.unlock(place);
-        self.wake_all();
     }
 
     /// Gives a sender's place back; its lane stays while something lies there.
@@ -252,9 +252,6 @@ impl Mailbox {
                 self.sweep(place);
             }
         }
-        if count > 0 {
-            self.wake_all();
-        }
         count
     }
 
@@ -272,7 +269,9 @@ impl Mailbox {
         }
     }
 
-    /// Buries the one in a place, if it still is that one and nobody else does.
+    /// Buries the one in a place, if it still is that one and nobody else does. Everybody is woken
+    /// before the place changes, which alone says that there is something to do: whoever is killed
+    /// before that leaves it to the next, and whoever is killed after has woken them.
     fn bury(&self, place: usize, part: Part, proof: Proof) -> bool {
         let Some(_door) = self.door(place) else { return false };
         if self.part(place) != part || !self.is_dead(place, proof) {
@@ -280,10 +279,13 @@ impl Mailbox {
         }
         if part == Part::Receiver {
             self.bury_receiver(place);
+            self.wake_all();
             self.become_part(place, Part::Free);
             return true;
         }
         bell::remove(self, place);
+        // It may have chosen a sleeper, and not woken it.
+        self.wake_all();
         self.become_part(place, Part::Orphan);
         if lane_file::open(self, place).is_ok_and(|file| file.lane.is_drained()) {
             self.free(place);
