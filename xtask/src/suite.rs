@@ -16,11 +16,14 @@ use std::sync::mpsc;
 /// Names the file to which skipped tests add their line.
 pub const SKIPPED: &str = "POSTE_SKIPPED";
 
+/// The test program that steps through the mailbox's instructions; its tests' names begin so.
+const SWEEP: &str = "sweep";
+
 /// What is to be run.
 #[derive(Debug)]
 pub struct Suite {
-    /// What `cargo test` is told.
-    arguments: Vec<&'static str>,
+    /// What `cargo test` is told, once after the other.
+    runs: Vec<&'static [&'static str]>,
     /// Only tests whose names hold one of these.
     filters: Vec<String>,
     environment: &'static [(&'static str, &'static str)],
@@ -30,18 +33,30 @@ impl Suite {
     /// Every test of the workspace, the documentation's examples included.
     #[must_use]
     pub fn whole(filters: Vec<String>) -> Suite {
-        Suite { arguments: vec!["--workspace"], filters, environment: &[] }
+        Suite { runs: Suite::runs(&["--workspace"], &filters), filters, environment: &[] }
     }
 
-    /// The long forms: `POSTE_LONG=1` makes the contract tests repeat more and send more, and the
-    /// property tests try more cases.
+    /// The long forms: `POSTE_LONG=1` makes the contract tests repeat more and send more, the proofs
+    /// of the mailbox kill more, and the property tests try more cases.
     #[must_use]
     pub fn long(filters: Vec<String>) -> Suite {
         Suite {
-            arguments: vec!["--package", "poste", "--package", "poste-cli", "--tests"],
+            runs: Suite::runs(
+                &["--package", "poste", "--package", "poste-cli", "--tests"],
+                &filters,
+            ),
             filters,
             environment: &[("POSTE_LONG", "1"), ("PROPTEST_CASES", "20000")],
         }
+    }
+
+    /// The tests, and what is shown of a release build alone: the instructions of the mailbox.
+    fn runs(tests: &'static [&'static str], filters: &[String]) -> Vec<&'static [&'static str]> {
+        let mut runs = vec![tests];
+        if filters.is_empty() || filters.iter().any(|filter| filter.contains(SWEEP)) {
+            runs.push(&["--release", "--package", "poste", "--test", SWEEP]);
+        }
+        runs
     }
 }
 
@@ -59,12 +74,15 @@ pub fn run(suite: &Suite) -> io::Result<bool> {
         return tally.close(&mut io::stdout().lock());
     }
     let list = SkipList::new()?;
-    let mut tests = cargo();
-    tests.arg("test").args(&suite.arguments).arg("--no-fail-fast");
-    tests.arg("--").args(&suite.filters);
-    tests.envs(suite.environment.iter().copied()).env(SKIPPED, &list.path);
     let mut tally = Tally::default();
-    let succeeded = stream(&mut tests, |line| tally.note(line))?;
+    let mut succeeded = true;
+    for arguments in &suite.runs {
+        let mut tests = cargo();
+        tests.arg("test").args(*arguments).arg("--no-fail-fast");
+        tests.arg("--").args(&suite.filters);
+        tests.envs(suite.environment.iter().copied()).env(SKIPPED, &list.path);
+        succeeded &= stream(&mut tests, |line| tally.note(line))?;
+    }
     for line in list.read()?.lines() {
         tally.note_skip(line);
     }

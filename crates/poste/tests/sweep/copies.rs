@@ -19,6 +19,7 @@ const STEPS_MAX: usize = 1_000_000;
 
 /// What must hold of the messages at each boundary.
 struct Judge {
+    name: &'static str,
     before: BTreeSet<(char, u32)>,
     after: BTreeSet<(char, u32)>,
     /// As of the last copy.
@@ -28,7 +29,8 @@ struct Judge {
 impl Judge {
     fn new(operation: &Operation) -> Judge {
         let before = operations::set(operation.before, 0);
-        Judge { last: before.clone(), before, after: operations::set(operation.after, 0) }
+        let after = operations::set(operation.after, 0);
+        Judge { name: operation.name, last: before.clone(), before, after }
     }
 
     /// What lay there all the time is there; what comes, comes once for all and in order; what goes
@@ -120,6 +122,7 @@ fn walk(
         is_new = tree.look() || is_listed;
     };
     tally.count(steps, copies, checker.half_made);
+    println!("{}: {steps} boundaries, {copies} copies", judge.name);
     done.map_err(|fault| {
         let place = stepped.traced.place().unwrap_or(0);
         let at = stepped.at;

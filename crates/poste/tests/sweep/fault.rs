@@ -19,6 +19,7 @@ use crate::tally::{ALL, Tally};
 
 /// The lane of a sender that is gone, gone on with by this program itself.
 const OPERATION: Operation = Operation {
+    name: "send_by_hand",
     cast: &[("sender v\nsend v 1", Fate::Dead)],
     before: "v1",
     after: "v1 a2",

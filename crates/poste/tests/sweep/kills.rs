@@ -19,10 +19,15 @@ use crate::partner::{LIMIT, Partner, address};
 use crate::party::say;
 use crate::stage::{self, Cast, Others, Position, Stepped, Went, folder};
 use crate::tally::{Dice, Tally, is_long};
-use crate::tree::House;
+use crate::tree::{House, Tree};
 
-/// How many boundaries of each operation the short form kills at.
-const SHORT: usize = 24;
+/// How many boundaries of each operation are killed at: of those at which a file had just changed or
+/// a system call ended, and of the others.
+const SHORT: (usize, usize) = (30, 4);
+
+/// The same for the long form: all, unless an operation takes more instructions than this. Those of
+/// one take minutes.
+const LONG: (usize, usize) = (usize::MAX, 4000);
 
 /// Numbers of one kill are below this; those of the next begin there.
 const ROUND: u32 = 100;
@@ -96,15 +101,24 @@ pub(crate) fn sweep(operation: &Operation, tally: &Tally) -> Result<(), String> 
     }
     let mut boundaries = Vec::new();
     scene.round(0, |stepped| {
+        let mut tree = Tree::new(live.clone());
+        let mut is_new = false;
         loop {
-            boundaries.push(stepped.at);
-            if stepped.step()? == Went::ToTheEnd {
-                return Ok(());
+            boundaries.push((stepped.at, is_new));
+            match stepped.step()? {
+                Went::ToTheEnd => return Ok(()),
+                // Locks show in no file.
+                Went::Call => {
+                    tree.list();
+                    tree.look();
+                    is_new = true;
+                }
+                Went::Plain => is_new = tree.look(),
             }
         }
     })?;
-    let mut dice = Dice::new(operation.name);
-    let chosen = if is_long() { boundaries } else { choose(&boundaries, &mut dice) };
+    let chosen = choose(&boundaries, &mut Dice::new(operation.name));
+    println!("{}: {} boundaries, {} kills", operation.name, boundaries.len(), chosen.len());
     for (round, at) in chosen.iter().enumerate() {
         let killed = scene.round(round as u32 + 1, |stepped| stepped.go_to(*at).map(drop));
         tally.count_kills(1);
@@ -116,10 +130,21 @@ pub(crate) fn sweep(operation: &Operation, tally: &Tally) -> Result<(), String> 
     scene.end()
 }
 
-/// So many boundaries, the first and the last among them.
-fn choose(all: &[Position], dice: &mut Dice) -> Vec<Position> {
-    let mut chosen: Vec<_> = (0..SHORT).map(|_| all[dice.roll(all.len())]).collect();
-    chosen.extend([all[0], all[all.len() - 1]]);
+/// The boundaries to kill at: those at which something is new and others, the first and the last
+/// among them.
+fn choose(all: &[(Position, bool)], dice: &mut Dice) -> Vec<Position> {
+    let of = |is_new| all.iter().filter(move |(_, new)| *new == is_new).map(|(at, _)| *at);
+    let (mut new, mut others): (Vec<_>, Vec<_>) = (of(true).collect(), of(false).collect());
+    let mut count = if is_long() { LONG } else { SHORT };
+    if let Some(kills) = std::env::var("POSTE_KILLS").ok().and_then(|kills| kills.parse().ok()) {
+        count = (kills, kills);
+    }
+    let mut chosen = vec![all[0].0, all[all.len() - 1].0];
+    for (from, count) in [(&mut new, count.0), (&mut others, count.1)] {
+        for _ in 0..count.min(from.len()) {
+            chosen.push(from.swap_remove(dice.roll(from.len())));
+        }
+    }
     chosen
 }
 

@@ -65,6 +65,6 @@ impl Letter {
 
 impl fmt::Display for Letter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}{}", self.sender, self.number)
+        write!(f, "{}{}", self.sender.escape_default(), self.number)
     }
 }

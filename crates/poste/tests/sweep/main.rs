@@ -2,15 +2,17 @@
 //! is the last one of its process, nothing is lost, torn, doubled or left behind, and nobody hangs.
 //!
 //! A process does one operation between two marks and is single-stepped there by ptrace(2). Trials
-//! `copies::OPERATION` copy the mailbox's files at the boundaries and recover the copy; trials
-//! `kills::OPERATION` really kill there, and the living go on. operations.rs is the list. `fault::…`
-//! shows that a fault is found. The code that is stepped is that of a release build:
+//! `sweep::copies::OPERATION` copy the mailbox's files at the boundaries and recover the copy; trials
+//! `sweep::kills::OPERATION` really kill there, and the living go on. operations.rs is the list.
+//! `sweep::fault::…` shows that a fault is found. The code that is stepped is that of a release build:
 //!
 //! ```text
 //! cargo test --release -p poste --test sweep
 //! ```
 //!
-//! `POSTE_SEED=N` repeats the choices of a run, `POSTE_LONG=1` leaves nothing to choice.
+//! `POSTE_SEED=N` repeats the choices of a run. `POSTE_LONG=1` copies at every boundary, and kills at
+//! every boundary of an operation of up to 4,000 instructions, at 4,000 and all at which something
+//! changes of a longer one; `POSTE_KILLS=N` sets another number.
 
 #![forbid(unsafe_code)]
 
@@ -62,20 +64,22 @@ fn main() -> ExitCode {
             let copies = move || trial(operation, copies::sweep);
             let kills = move || trial(operation, kills::sweep);
             [
-                Trial::test(format!("copies::{}", operation.name), copies),
-                Trial::test(format!("kills::{}", operation.name), kills),
+                Trial::test(format!("sweep::copies::{}", operation.name), copies),
+                Trial::test(format!("sweep::kills::{}", operation.name), kills),
             ]
         })
         .collect();
-    trials.push(Trial::test("fault::publish_before_copy_is_found", || alone(fault::is_caught)));
-    trials.push(Trial::test("fault::copy_before_publish_is_none", || alone(fault::is_all)));
+    trials.push(Trial::test("sweep::fault::publish_before_copy_is_found", || {
+        alone(fault::is_caught)
+    }));
+    trials.push(Trial::test("sweep::fault::copy_before_publish_is_none", || alone(fault::is_all)));
     if arguments.list {
         return libtest_mimic::run(&arguments, trials).exit_code();
     }
     if let Some(reason) = kills::lacks() {
         let left_out = |trial: Trial| {
             if !arguments.is_filtered_out(&trial) {
-                tally::note_skipped(&format!("sweep::{}", trial.name()), &reason);
+                tally::note_skipped(trial.name(), &reason);
             }
             trial.with_ignored_flag(true)
         };

@@ -180,7 +180,10 @@ impl Party {
             Act::Full(handle, letter, body) => {
                 let message = Outgoing::from(&body).priority(letter.priority);
                 let refused = self.sender(handle).try_send(message);
-                assert!(refused.is_err_and(|error| matches!(error.kind(), Kind::Full)), "it is full");
+                assert!(
+                    refused.is_err_and(|error| matches!(error.kind(), Kind::Full)),
+                    "it is full"
+                );
             }
             Act::Block(handle, Some((letter, body))) => {
                 say("blocks");
