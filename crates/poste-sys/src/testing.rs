@@ -30,6 +30,34 @@ pub fn begin_signal_storm(every: Duration) {
     assert_eq!((handled, set), (0, 0), "the storm begins");
 }
 
+/// Forks a child that runs this, and waits for it: what it returned. The child ends without running
+/// anything else; only the thread that calls lives on in it. To be called where the only other
+/// thread is a test program's first, which waits for the test and holds no lock.
+///
+/// # Panics
+/// Where the process has further threads, whose locks the child could wait for, or the system
+/// refuses.
+#[must_use]
+pub fn in_a_forked_child(run: impl FnOnce() -> i32) -> i32 {
+    let threads = std::fs::read_dir("/proc/self/task").map_or(0, Iterator::count);
+    assert!((1..=2).contains(&threads), "nobody else may hold a lock");
+    // SAFETY: no other thread holds a lock, as said above, so the child waits for nobody that it lacks.
+    match unsafe { libc::fork() } {
+        0 => {
+            let code = std::panic::catch_unwind(std::panic::AssertUnwindSafe(run)).unwrap_or(101);
+            // SAFETY: _exit takes any number and touches no memory.
+            unsafe { libc::_exit(code) }
+        }
+        child => {
+            let mut status = 0;
+            // SAFETY: the status outlives the call, and the child is ours.
+            let waited = unsafe { libc::waitpid(child, &raw mut status, 0) };
+            assert_eq!(waited, child, "the child is waited for");
+            libc::WEXITSTATUS(status)
+        }
+    }
+}
+
 /// Forks a child without exec: it keeps every descriptor and lock that it inherits and does nothing,
 /// for so long at most. Returns its number.
 ///

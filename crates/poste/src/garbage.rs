@@ -13,6 +13,7 @@ use rustix::fs::FileType;
 
 use crate::address::Address;
 use crate::error::{Error, Kind};
+use crate::mechanism::shared_memory::folder;
 use crate::mechanism::{ALL, path};
 use crate::name::claim::{self, Object, Record, Seized};
 use crate::name::registry::{self, Entry};
@@ -39,6 +40,8 @@ enum Left {
     Draft(Entry),
     /// The record of an object that is gone.
     Record(Entry),
+    /// The folder of a mailbox that was being made, or taken away.
+    Folder(PathBuf),
     /// A permit of a semaphore, which its taker can't give back any more.
     Permit(LostPermit),
 }
@@ -61,6 +64,7 @@ pub fn garbage() -> Result<Vec<Garbage>, Error> {
     garbage.extend(registry::all().into_iter().filter_map(of_draft));
     let gone = objects::look(&Survey::new(None), ALL).gone;
     garbage.extend(gone.into_iter().filter_map(of_record));
+    garbage.extend(folder::litter()?.into_iter().map(of_folder));
     garbage.extend(permit::lost_permits()?.into_iter().map(of_permit));
     Ok(garbage)
 }
@@ -77,6 +81,7 @@ impl Garbage {
             Left::Draft(entry) => take_draft(entry),
             // Somebody may have put a new record in its place: that one stays.
             Left::Record(entry) => path::take_away(&entry.path, entry.file, |_| Ok(())),
+            Left::Folder(folder) => folder::take_litter(folder),
             Left::Permit(permit) => match permit.give_back() {
                 // Somebody else was faster.
                 Err(error) if error.is(&Kind::NotFound) => Ok(()),
@@ -183,6 +188,12 @@ fn take_draft(entry: &Entry) -> Result<(), Error> {
         rustix::fs::unlink(half).map_err(|errno| Error::system(errno, ""))?;
     }
     path::take_away(&entry.path, entry.file, |_| Ok(()))
+}
+
+fn of_folder(folder: PathBuf) -> Garbage {
+    let proof =
+        "a mailbox that was being made, or taken away; the lock of who did is free".to_owned();
+    Garbage { address: folder.display().to_string(), proof, left: Left::Folder(folder) }
 }
 
 fn of_permit(permit: LostPermit) -> Garbage {

@@ -153,6 +153,10 @@ pub const RECOVER_EVERY: Duration = Duration::from_millis(10);
 /// pid namespace).
 pub const BLIND_SLEEP: Duration = Duration::from_millis(50);
 
+/// How long a sleeper in shared memory sleeps at most before it looks again by itself: what a peer's
+/// slip in a word, or a handle that was lost by exec(2), can cost. A look takes some 20 µs.
+pub const LOOK_AGAIN: Duration = Duration::from_secs(5);
+
 /// How many datagrams' sources a receiver remembers, to answer them.
 pub const SOURCES_MAX: usize = 1024;
 

@@ -272,6 +272,14 @@ impl Producer {
         self.head == self.published
     }
 
+    /// Whether what was published is still there: nobody else writes a lane's numbers.
+    pub(crate) fn check(&self) -> Result<(), Fault> {
+        match self.lane.published().end >= self.published {
+            true => self.lane.check(self.bodies.backed()),
+            false => Err("somebody wrote over this lane's messages"),
+        }
+    }
+
     /// The number of the next message.
     #[inline]
     fn tail(&self) -> u64 {

@@ -7,6 +7,9 @@ pub(crate) const MAGIC: u64 = u64::from_ne_bytes(*b"poste-mb");
 /// Begins a lane's file.
 pub(crate) const LANE_MAGIC: u64 = u64::from_ne_bytes(*b"poste-ln");
 
+/// What `life` says of a mailbox that was taken away: no word that a slip writes.
+pub(crate) const REMOVED: u64 = u64::from_ne_bytes(*b"poste-rm");
+
 /// The version of the layout, and a mark that reads otherwise in another byte order.
 pub(crate) const VERSION: u64 = (1 << 32) | 0x0102_0304;
 
@@ -18,7 +21,7 @@ pub(crate) const VERSION: u64 = (1 << 32) | 0x0102_0304;
 ///   64  capacity of a lane, in messages: 0 is as many as there are descriptors
 ///   72  deliveries after which a message is set aside: 0 is never
 ///  128  epoch: counts the changes of the table below           read often, written seldom
-///  136  life: 0 in use, 1 removed
+///  136  life: REMOVED when it is taken away; whatever else stands there, it is in use
 ///  144  how many senders there were ever    152  how many receivers
 ///  192  asleep, 4 words: one bit for each participant          read by every send
 ///  224  armed, 4 words: whose bell is to be rung

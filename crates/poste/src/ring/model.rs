@@ -14,7 +14,7 @@ use poste_sys::mapping::Mapping;
 
 use super::claim::{Reader, Wanted};
 use super::lane::{ANY, Kind, Lane, Obstacle, Producer};
-use super::layout::{Place, Word, descriptor, header, lane, participant, participant_at};
+use super::layout::{Place, REMOVED, Word, descriptor, header, lane, participant, participant_at};
 use super::wake::{self, Set};
 use crate::error::Error;
 use crate::wait::Wait;
@@ -306,12 +306,12 @@ fn a_sleeper_learns_that_the_mailbox_is_removed() {
         let sleeper = thread::spawn(move || {
             let removed = || {
                 Set::Asleep.enter(&shared, 1);
-                let removed = shared.word(header::LIFE).load(Ordering::Acquire) != 0;
+                let removed = shared.word(header::LIFE).load(Ordering::Acquire) == REMOVED;
                 Ok::<_, Error>(removed.then_some(()))
             };
             Wait::Forever.sleep(wake::word(&shared, 1), None, removed).unwrap();
         });
-        header.word(header::LIFE).store(1, Ordering::Release);
+        header.word(header::LIFE).store(REMOVED, Ordering::Release);
         wake::alert(&header, 1);
         sleeper.join().unwrap();
     });

@@ -34,9 +34,18 @@ pub(crate) fn look() -> Objects {
     objects
 }
 
-/// Where poste keeps its claims and its records; only one of these is in use.
+/// Takes away what is proved to be left by killed helpers: that they may leave so much is promised.
+pub(crate) fn take_what_the_killed_left() {
+    let ours = format!("{PREFIX}{}-", std::process::id());
+    let garbage = poste::garbage().expect("the runtime directory is to be read");
+    for one in garbage.into_iter().filter(|one| one.address.contains(&ours)) {
+        one.take_away().expect("it can be taken away");
+    }
+}
+
+/// Where poste keeps its claims, its records and its mailboxes; only one of these is in use.
 fn runtime_parts() -> Vec<PathBuf> {
-    let parts = |place: PathBuf| ["claims", "objects"].map(|part| place.join(part));
+    let parts = |place: PathBuf| ["claims", "objects", "shm"].map(|part| place.join(part));
     runtime_directories().into_iter().flat_map(parts).collect()
 }
 

@@ -37,5 +37,6 @@ fn main() -> ExitCode {
         eprintln!("the seed was POSTE_SEED={}", cell::seed());
         return conclusion.exit_code();
     }
+    leftovers::take_what_the_killed_left();
     leftovers::compare(&before, &leftovers::look())
 }

@@ -3,4 +3,5 @@
 mod basics;
 mod hostile;
 mod kills;
+mod lifetime;
 mod peer;

@@ -64,19 +64,34 @@ pub(crate) struct Peer(pub(crate) Child);
 impl Peer {
     /// Starts this program as a peer.
     pub(crate) fn start(role: &str, arguments: &[&str]) -> Peer {
-        let child = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "peer::main", "--nocapture", "--test-threads=1"])
-            .env(ROLE, role)
-            .env("POSTE_MAILBOX_ARGUMENTS", arguments.join("\n"))
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        Peer(child)
+        let program = Command::new(std::env::current_exe().unwrap());
+        let mut command = Peer::arguments(program, role, arguments);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        Peer(command.spawn().unwrap())
     }
 
-    /// Waits until it says this line.
-    pub(crate) fn expect(&mut self, line: &str) {
+    /// A command that runs this program as a peer: `wrapper` is a program that runs what its
+    /// arguments say.
+    pub(crate) fn command(mut wrapper: Command, role: &str, arguments: &[&str]) -> Command {
+        wrapper.arg(std::env::current_exe().unwrap());
+        Peer::arguments(wrapper, role, arguments)
+    }
+
+    fn arguments(mut command: Command, role: &str, arguments: &[&str]) -> Command {
+        command
+            .args(["--exact", "peer::main", "--nocapture", "--test-threads=1"])
+            .env(ROLE, role)
+            .env("POSTE_MAILBOX_ARGUMENTS", arguments.join("\n"));
+        command
+    }
+
+    /// Tells it a line.
+    pub(crate) fn tell(&mut self, line: &str) {
+        writeln!(self.0.stdin.as_mut().unwrap(), "{line}").unwrap();
+    }
+
+    /// Waits until it says this line; where `line` ends with a space, what follows it.
+    pub(crate) fn expect(&mut self, line: &str) -> String {
         use std::io::Read;
         let out = self.0.stdout.as_mut().unwrap();
         let mut said = String::new();
@@ -84,8 +99,11 @@ impl Peer {
         while out.read(&mut byte).unwrap() == 1 {
             said.push(char::from(byte[0]));
             if byte[0] == b'\n' {
-                if said.trim_end().ends_with(line) {
-                    return;
+                match said.trim_end().rsplit_once(line) {
+                    Some((_, rest)) if rest.is_empty() || line.ends_with(' ') => {
+                        return rest.to_owned();
+                    }
+                    _ => {}
                 }
                 said.clear();
             }
@@ -106,8 +124,17 @@ impl Drop for Peer {
     }
 }
 
+/// Says aloud that a test could not run, and why.
+pub(crate) fn skip(test: &str, reason: &str) {
+    eprintln!("SKIPPED: {test}: {reason}");
+    if let Some(path) = std::env::var_os("POSTE_SKIPPED") {
+        let mut file = std::fs::File::options().append(true).create(true).open(path).unwrap();
+        writeln!(file, "{test}: {reason}").unwrap();
+    }
+}
+
 /// Says a line to who started this peer.
-fn say(line: &str) {
+pub(crate) fn say(line: &str) {
     let mut out = std::io::stdout().lock();
     writeln!(out, "{line}").unwrap();
     out.flush().unwrap();
@@ -148,6 +175,15 @@ fn main() {
                 sender.send(&message).unwrap();
             }
         }
+        "attach" => {
+            let mut told = String::new();
+            std::io::stdin().read_line(&mut told).unwrap();
+            crate::lifetime::attach(address, told.trim());
+        }
+        "fork" => crate::lifetime::fork(address),
+        "exec" => crate::lifetime::exec(address),
+        "make" => crate::lifetime::make(address),
+        "full" => crate::lifetime::full(address),
         "kills-sender" => crate::kills::sender(&arguments),
         "kills-receiver" => crate::kills::receiver(&arguments),
         other => panic!("{other}?"),

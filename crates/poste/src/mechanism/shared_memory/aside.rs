@@ -3,7 +3,8 @@
 
 use std::os::fd::AsFd;
 
-use rustix::fs::{Mode, OFlags};
+use poste_sys::lock::try_lock;
+use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::folder::unlink;
@@ -39,16 +40,25 @@ pub(crate) fn give_back(mailbox: &Mailbox, file: &LaneFile, number: u64, receive
     file.lane.give_back(number, receiver)
 }
 
-/// Writes a message's body into its file. Where that fails the message comes again instead.
+/// Writes a message's body into its file. Where that fails the message comes again instead. Who is
+/// killed meanwhile leaves a file with a dot before its name, which whoever does it again goes on
+/// with: its lock is free.
 fn set_aside(mailbox: &Mailbox, file: &LaneFile, number: u64) -> Result<(), Errno> {
     let place = file.lane.place(number);
     let body = file.bodies.slice(place.offset, place.size).ok_or(Errno::IO)?;
     let name = format!("aside.{}.{}.{number}", file.place, file.number);
-    let half_made = format!(".{name}.{:016x}", crate::sequence::draw());
-    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let half_made = format!(".{name}");
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let mode = Mode::RUSR | Mode::WUSR;
     let to = rustix::fs::openat(mailbox.folder(), &half_made, flags, mode)?;
-    let done = write_all(to.as_fd(), body)
+    try_lock(to.as_fd())?;
+    // Who had the lock before may have finished it.
+    let there = rustix::fs::statat(mailbox.folder(), &half_made, AtFlags::SYMLINK_NOFOLLOW)?;
+    if there.st_ino != rustix::fs::fstat(&to)?.st_ino {
+        return Err(Errno::AGAIN);
+    }
+    let done = rustix::fs::ftruncate(&to, 0)
+        .and_then(|()| write_all(to.as_fd(), body))
         .and_then(|()| rustix::fs::renameat(mailbox.folder(), &half_made, mailbox.folder(), &name));
     if done.is_err() {
         unlink(mailbox, &half_made);

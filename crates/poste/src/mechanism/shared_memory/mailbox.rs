@@ -2,7 +2,6 @@
 //! folder.rs' business, who takes part participants.rs'.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::Path;
 
 use poste_sys::atomic::Ordering;
 use poste_sys::mapping::{Access, Mapping};
@@ -15,13 +14,16 @@ use crate::address::Address;
 use crate::error::{Error, Kind};
 use crate::limits::{MAILBOX_CAPACITY_MAX, MAILBOX_MESSAGE_MAX, MAILBOX_TRIES};
 use crate::options::{Create, Options};
-use crate::ring::layout::{HEADER_SIZE, MAGIC, VERSION, header};
+use crate::ring::layout::{HEADER_SIZE, MAGIC, REMOVED, VERSION, header};
 
 /// A mailbox, opened once: each handle has its own, since its locks belong to this opening.
 #[derive(Debug)]
 pub(crate) struct Mailbox {
     folder: OwnedFd,
     header: Mapping,
+    /// Its terms and its instance as they were when it was opened, and checked.
+    terms: Terms,
+    instance: [u64; 2],
     /// The life of the process that opened it: a forked child's copy is not to be used.
     life: poste_sys::fork::Life,
 }
@@ -36,7 +38,20 @@ pub(crate) struct Terms {
     /// The deliveries after which a message is set aside; `None`: it never is.
     pub(crate) deliveries: Option<u8>,
 }
+
 impl Terms {
+    /// As a header says.
+    fn read(header: &Mapping) -> Terms {
+        let says = |at| header.word(at).load(Ordering::Relaxed);
+        let some = |value: u64| (value != 0).then_some(value);
+        Terms {
+            message_size: usize::try_from(says(header::MESSAGE_SIZE)).unwrap_or(usize::MAX),
+            capacity: some(says(header::CAPACITY)),
+            deliveries: some(says(header::DELIVERIES)).map(|n| u8::try_from(n).unwrap_or(u8::MAX)),
+        }
+    }
+
+    /// As the options ask for.
     pub(super) fn of(options: &Options) -> Result<Terms, Error> {
         let limit = |name, value: usize, most: usize| {
             if value <= most {
@@ -70,16 +85,12 @@ impl Mailbox {
             folder::create(address, options)?;
         }
         for _ in 0..MAILBOX_TRIES {
-            match folder::path(address).and_then(|path| Mailbox::open_folder(&path)) {
-                Ok(mailbox) => {
+            match Mailbox::open_or_finish(address) {
+                Ok(Some(mailbox)) => {
                     mailbox.compare(options)?;
                     return Ok(mailbox);
                 }
-                // Its remover was killed: what is left to do is done here.
-                Err(error) if error.is(&Kind::Removed) => {
-                    // Another may have been faster.
-                    let _ = folder::path(address).and_then(|path| folder::sweep(&path));
-                }
+                Ok(None) => {}
                 Err(error) if error.is(&Kind::NotFound) && options.create != Create::No => {
                     match folder::create(address, options) {
                         Err(error) if !matches!(error.kind(), Kind::NameInUse { .. }) => {
@@ -94,17 +105,23 @@ impl Mailbox {
         Err(Error::new(Kind::Failed, "it is made and removed again and again"))
     }
 
-    /// Opens the mailbox in a folder, after a look at whose it is and what it says.
-    pub(super) fn open_folder(path: &Path) -> Result<Mailbox, Error> {
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let folder = rustix::fs::open(path, flags, Mode::empty()).map_err(|errno| match errno {
-            Errno::NOENT => folder::not_there(errno),
-            _ => Error::system(errno, "the mailbox's folder"),
-        })?;
-        Mailbox::in_folder(folder)
+    /// Opens what stands there; nothing where its remover was killed, whose work is done here.
+    fn open_or_finish(address: &Address) -> Result<Option<Mailbox>, Error> {
+        let path = folder::path(address)?;
+        let it = folder::open(&path).map_err(folder::not_opened)?;
+        let same = rustix::io::fcntl_dupfd_cloexec(&it, 3);
+        match same.map_err(|errno| Error::system(errno, "")).and_then(Mailbox::in_folder) {
+            Err(error) if error.is(&Kind::Removed) => {
+                // Another may have been faster.
+                let _ = folder::sweep(&path, &it);
+                Ok(None)
+            }
+            done => done.map(Some),
+        }
     }
 
-    fn in_folder(folder: OwnedFd) -> Result<Mailbox, Error> {
+    /// Opens the mailbox in a folder, after a look at whose it is and what it says.
+    pub(super) fn in_folder(folder: OwnedFd) -> Result<Mailbox, Error> {
         let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let file =
             rustix::fs::openat(&folder, HEADER, flags, Mode::empty()).map_err(
@@ -122,7 +139,11 @@ impl Mailbox {
         }
         let header = Mapping::new(file, 0, HEADER_SIZE, Access::Write)
             .map_err(|errno| Error::system(errno, ""))?;
-        let mailbox = Mailbox { folder, header, life: poste_sys::fork::Life::this() };
+        let terms = Terms::read(&header);
+        let says = |at| header.word(at).load(Ordering::Relaxed);
+        let instance = [says(header::INSTANCE), says(header::INSTANCE + 8)];
+        let life = poste_sys::fork::Life::this();
+        let mailbox = Mailbox { folder, header, terms, instance, life };
         mailbox.check()?;
         Ok(mailbox)
     }
@@ -191,19 +212,14 @@ impl Mailbox {
         Ok(())
     }
 
+    /// What was settled when it was made.
     pub(crate) fn terms(&self) -> Terms {
-        let says = |at| self.header.word(at).load(Ordering::Relaxed);
-        let some = |value: u64| (value != 0).then_some(value);
-        Terms {
-            message_size: usize::try_from(says(header::MESSAGE_SIZE)).unwrap_or(usize::MAX),
-            capacity: some(says(header::CAPACITY)),
-            deliveries: some(says(header::DELIVERIES)).map(|n| u8::try_from(n).unwrap_or(u8::MAX)),
-        }
+        self.terms
     }
 
+    /// The number that it drew when it was made.
     pub(crate) fn instance(&self) -> [u64; 2] {
-        let says = |at| self.header.word(at).load(Ordering::Relaxed);
-        [says(header::INSTANCE), says(header::INSTANCE + 8)]
+        self.instance
     }
 
     #[inline]
@@ -233,13 +249,13 @@ impl Mailbox {
 
     /// Says to everybody that the mailbox is taken away.
     pub(super) fn mark_removed(&self) {
-        self.header.word(header::LIFE).store(1, Ordering::Release);
+        self.header.word(header::LIFE).store(REMOVED, Ordering::Release);
         self.changed();
     }
 
     #[inline]
     pub(crate) fn is_removed(&self) -> bool {
-        self.header.word(header::LIFE).load(Ordering::Acquire) != 0
+        self.header.word(header::LIFE).load(Ordering::Acquire) == REMOVED
     }
 
     /// Counts the changes of the table. Acquire pairs with the release of [`Mailbox::changed`].

@@ -14,7 +14,7 @@ use crate::mechanism::{EndTraits, Mechanism};
 
 mod aside;
 mod bell;
-mod folder;
+pub(crate) mod folder;
 pub mod inspect;
 mod lane_file;
 mod mailbox;

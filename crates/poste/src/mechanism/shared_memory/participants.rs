@@ -255,6 +255,24 @@ impl Mailbox {
         count
     }
 
+    /// What a sleeper looks at by itself now and then, since nobody need tell it: a handle lost by
+    /// exec(2) leaves its process alive, and a word that slipped may keep a wake-up away.
+    ///
+    /// # Errors
+    /// `Removed` where the mailbox is gone, whatever its header says.
+    pub(crate) fn look_after(&self, myself: Option<usize>) -> Result<(), Error> {
+        self.recover(myself, Proof::Process);
+        if rustix::fs::fstat(self.header().file()).is_ok_and(|stat| stat.st_nlink == 0) {
+            return Err(Error::new(Kind::Removed, ""));
+        }
+        Ok(())
+    }
+
+    /// Whether a place is a sender's with this lane.
+    pub(crate) fn is_lane_of(&self, place: usize, number: u64) -> bool {
+        self.part(place) == Part::Sender && lane_file::number_of(self, place) == number
+    }
+
     /// Whether files of a lane may lie there though the place has none.
     fn is_littered(&self, place: usize) -> bool {
         lane_file::has_litter(self, place)

@@ -18,7 +18,7 @@ use super::traits;
 use super::watcher::Watch;
 use crate::capabilities::Peers;
 use crate::error::{Error, Kind};
-use crate::limits::{BLIND_SLEEP, LEND_ABOVE, RECOVER_EVERY};
+use crate::limits::{BLIND_SLEEP, LEND_ABOVE, LOOK_AGAIN, RECOVER_EVERY};
 use crate::mechanism::{Arrival, News, Opened, Opening, Pollable, RecvEnd, Settle, Settler};
 use crate::options::Spin;
 use crate::ring::claim::{Reader, Wanted};
@@ -292,14 +292,15 @@ impl Receiving {
                 Some(watch) => watch,
                 None => self.watch.insert(Watch::new(mailbox)?),
             };
-            let slice = if watch.everybody(mailbox) { None } else { Some(BLIND_SLEEP) };
-            let mut looks = 0;
-            let slept = wait.sleep(wake::word(header, place), slice, || {
+            let slice = if watch.everybody(mailbox) { LOOK_AGAIN } else { BLIND_SLEEP };
+            let mut looked = Instant::now();
+            let slept = wait.sleep(wake::word(header, place), Some(slice), || {
                 // Announced before each look: who chose this one has taken the announcement away.
                 Set::Asleep.enter(header, place);
-                looks += 1;
-                if looks > 1 && slice.is_some() {
-                    mailbox.recover(Some(place), Proof::Process);
+                if looked.elapsed() >= slice {
+                    looked = Instant::now();
+                    mailbox.look_after(Some(place))?;
+                    self.epoch = None;
                 }
                 match self.take()? {
                     Some(found) => Ok(Some(ControlFlow::Break(found))),
@@ -310,7 +311,12 @@ impl Receiving {
             });
             let chosen = !Set::Asleep.leave(header, place);
             match slept {
-                Ok(Some(ControlFlow::Continue(()))) => {}
+                // However often the table changes, the wait ends when it is over.
+                Ok(Some(ControlFlow::Continue(()))) => {
+                    if wait.left().is_some_and(|left| left.is_zero()) {
+                        return if chosen { self.take() } else { Ok(None) };
+                    }
+                }
                 Ok(Some(ControlFlow::Break(found))) => {
                     // Who was chosen and leaves more behind than it takes passes it on. What was
                     // found is known by its lane's index, which must stay.

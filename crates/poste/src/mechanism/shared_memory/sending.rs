@@ -9,13 +9,12 @@ use rustix::io::Errno;
 use super::bell::Bell;
 use super::lane_file::{LaneFile, bodies_max};
 use super::mailbox::{Mailbox, no_room};
-use super::participants::Proof;
 use super::spinner::Spinner;
 use super::traits;
 use super::watcher::Watch;
 use crate::capabilities::Peers;
 use crate::error::{Error, Kind};
-use crate::limits::{BLIND_SLEEP, HELD_MAX, PRIORITY_MAX};
+use crate::limits::{BLIND_SLEEP, HELD_MAX, LOOK_AGAIN, PRIORITY_MAX};
 use crate::mechanism::{Frame, Opened, Opening, Pollable, SendEnd};
 use crate::options::Options;
 use crate::ring::lane::{self, Lane, Obstacle, Producer};
@@ -43,6 +42,8 @@ pub(super) fn refuse_check(options: &Options) -> Result<(), Error> {
 struct Sending {
     mailbox: Mailbox,
     place: usize,
+    /// The number of its lane, as its file's name has it.
+    lane_number: u64,
     producer: Producer,
     /// How far the lane may grow, in bytes of bodies.
     size_max: usize,
@@ -67,7 +68,7 @@ const PROCESSOR_EVERY: u32 = 16;
 impl Sending {
     fn new(mailbox: Mailbox, options: &Options) -> Result<Sending, Error> {
         let (place, file) = mailbox.attach_sender()?;
-        let LaneFile { lane, bodies, .. } = file;
+        let LaneFile { lane, bodies, number: lane_number, .. } = file;
         let terms = mailbox.terms();
         let capacity = terms.capacity.unwrap_or(lane.slots());
         let producer = Producer::resume(lane, bodies, capacity)
@@ -77,6 +78,7 @@ impl Sending {
             sized: terms.capacity.is_some(),
             mailbox,
             place,
+            lane_number,
             producer,
             raw: options.is_raw(),
             lent: None,
@@ -111,6 +113,7 @@ impl Sending {
         let wait = wait.begin();
         // What is held back can't be taken, so it would never make room.
         self.publish();
+        let mut looks = 0;
         loop {
             if let Obstacle::Bodies(need) = obstacle {
                 self.grow(need)?;
@@ -119,13 +122,19 @@ impl Sending {
                 Ok(offset) => return Ok(offset),
                 Err(again) => obstacle = again,
             }
-            if !self.wait_once(obstacle, wait)? {
+            // Whatever a peer makes the words say, it is over when the wait is.
+            let is_over = looks > 0 && wait.left().is_some_and(|left| left.is_zero());
+            if is_over || !self.wait_once(obstacle, wait)? {
                 self.refused = size;
                 self.show_room();
                 return Err(Halt::Later.sending(wait));
             }
+            looks += 1;
             if self.mailbox.is_removed() {
                 return Err(Error::new(Kind::Removed, ""));
+            }
+            if !self.mailbox.is_lane_of(self.place, self.lane_number) {
+                return Err(Error::new(Kind::Corrupt, "somebody took this sender's place away"));
             }
         }
     }
@@ -171,22 +180,23 @@ impl Sending {
         };
         let start = Instant::now();
         let epoch = self.mailbox.epoch();
-        let slice = if watch.everybody(&self.mailbox) { None } else { Some(BLIND_SLEEP) };
+        let slice = if watch.everybody(&self.mailbox) { LOOK_AGAIN } else { BLIND_SLEEP };
         let (mailbox, place) = (&self.mailbox, self.place);
         producer.want(number);
-        let mut looks = 0;
-        let slept = wait.sleep(wake::word(mailbox.header(), place), slice, || {
-            looks += 1;
-            if looks > 1 && slice.is_some() {
-                mailbox.recover(Some(place), Proof::Process);
+        let mut looked = Instant::now();
+        let slept = wait.sleep(wake::word(mailbox.header(), place), Some(slice), || {
+            if looked.elapsed() >= slice {
+                looked = Instant::now();
+                mailbox.look_after(Some(place))?;
+                producer.check().map_err(|fault| Error::new(Kind::Corrupt, fault))?;
             }
             // Who came meanwhile is to be watched too.
             let changed = mailbox.epoch() != epoch;
             Ok((changed || producer.came(number)).then_some(()))
-        })?;
+        });
         producer.want_nothing();
         self.spinner.slept(start.elapsed());
-        Ok(slept.is_some())
+        Ok(slept?.is_some())
     }
 
     /// Writes the descriptor of a message whose body is in place.
