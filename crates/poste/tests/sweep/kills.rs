@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use poste::{Outgoing, Receiver, Sender};
 use poste_sys::testing::trace::Stop;
+use rustix::process::Signal;
 
 use crate::checker::{self, aside};
 use crate::image;
@@ -28,6 +29,10 @@ const SHORT: (usize, usize) = (30, 4);
 /// The same for the long form: all, unless an operation takes more instructions than this. Those of
 /// one take minutes.
 const LONG: (usize, usize) = (usize::MAX, 4000);
+
+/// How long the living receiver works beside the stepped process before that is killed, every other
+/// time.
+const EARLY: Duration = Duration::from_millis(2);
 
 /// Numbers of one kill are below this; those of the next begin there.
 const ROUND: u32 = 100;
@@ -184,14 +189,35 @@ impl Scene<'_> {
         };
         let was_out = self.was_out()?;
         let went = go(&mut stepped);
+        let is_early = round % 2 == 1;
+        if is_early {
+            self.go_on()?;
+            // It finds what is half done, and whoever does it alive.
+            std::thread::sleep(EARLY);
+        }
         stepped.traced.kill();
         went?;
+        if !is_early {
+            self.go_on()?;
+        }
         match self.living {
             Some(_) => self.live_on(round, &was_out),
             None => {
                 drop(cast);
                 self.check_alone()
             }
+        }
+    }
+
+    /// Has the living receiver go on.
+    fn go_on(&mut self) -> Result<(), String> {
+        match (&mut self.living, self.operation.reader) {
+            (None, _) => Ok(()),
+            (Some(living), Reader::Asleep) => {
+                living.receiver.signal(Signal::CONT);
+                Ok(())
+            }
+            (Some(living), _) => living.receiver.tell("go"),
         }
     }
 
@@ -210,10 +236,6 @@ impl Scene<'_> {
         let (operation, base) = (self.operation, round * ROUND);
         let mailbox = folder(&self.house.live());
         let Some(living) = &mut self.living else { return Ok(()) };
-        match operation.reader {
-            Reader::Asleep => stage::go_on(&living.receiver),
-            _ => living.receiver.tell("go")?,
-        }
         let mut came = BTreeMap::new();
         let later = operations::set(operation.later, base);
         let end = Instant::now() + LIMIT;

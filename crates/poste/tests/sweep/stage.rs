@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use poste_sys::testing::trace::{Run, Stop, Traced};
-use rustix::process::Signal;
 
 use crate::image;
 use crate::operations::{Fate, Operation};
@@ -199,9 +198,4 @@ pub(crate) fn stay_on_one_processor() {
     one.set(there[MINE.with(|mine| *mine) % there.len()]);
     // Without it the sweep is slower.
     let _ = rustix::thread::sched_setaffinity(None, &one);
-}
-
-/// Lets a stopped process go on.
-pub(crate) fn go_on(partner: &Partner) {
-    partner.signal(Signal::CONT);
 }

@@ -237,6 +237,13 @@ impl Mailbox {
         }
     }
 
+    /// Whether somebody is dead and not buried.
+    pub(crate) fn has_dead(&self) -> bool {
+        self.parts().any(|(place, part)| {
+            matches!(part, Part::Sender | Part::Receiver) && self.is_dead(place, Proof::Process)
+        })
+    }
+
     /// Buries the dead: what a receiver had taken is ready again, a sender's lane is an orphan or, with
     /// nothing in it, gone. Takes away what was half done too. Says how many dead there were.
     /// `myself` is the caller's own place.
