@@ -44,7 +44,7 @@ impl Dice {
 }
 
 /// Runs something that must end in time.
-fn in_time(what: impl FnOnce() + Send + 'static) {
+pub(crate) fn in_time(what: impl FnOnce() + Send + 'static) {
     let (done, ended) = mpsc::channel();
     let thread = std::thread::spawn(move || {
         what();

@@ -154,8 +154,17 @@ impl Mailbox {
         entries.filter(|file| file.file_name().to_bytes().starts_with(beginning.as_bytes())).count()
     }
 
+    /// Whether its files are still there, whatever its header says.
+    pub(super) fn check_files(&self) -> Result<(), Error> {
+        match rustix::fs::fstat(self.header.file()) {
+            Ok(stat) if stat.st_nlink == 0 => Err(Error::new(Kind::Removed, "")),
+            _ => Ok(()),
+        }
+    }
+
     /// The same mailbox opened once more, with locks of its own; also when it has lost its name.
     pub(crate) fn reopen(&self) -> Result<Mailbox, Error> {
+        self.check_files()?;
         let folder = rustix::io::fcntl_dupfd_cloexec(&self.folder, 3)
             .map_err(|errno| Error::system(errno, ""))?;
         Mailbox::in_folder(folder)

@@ -269,10 +269,7 @@ impl Mailbox {
     /// `Removed` where the mailbox is gone, whatever its header says.
     pub(crate) fn look_after(&self, myself: Option<usize>) -> Result<(), Error> {
         self.recover(myself, Proof::Process);
-        if rustix::fs::fstat(self.header().file()).is_ok_and(|stat| stat.st_nlink == 0) {
-            return Err(Error::new(Kind::Removed, ""));
-        }
-        Ok(())
+        self.check_files()
     }
 
     /// Whether a place is a sender's with this lane.
