@@ -16,7 +16,7 @@ use crate::checker::{self, aside};
 use crate::image;
 use crate::letter::Letter;
 use crate::operations::{self, Operation, Reader};
-use crate::partner::{LIMIT, Partner, address};
+use crate::partner::{Partner, address};
 use crate::party::say;
 use crate::stage::{self, Cast, Others, Position, Stepped, Went, folder};
 use crate::tally::{Dice, Tally, is_long};
@@ -33,6 +33,10 @@ const LONG: (usize, usize) = (usize::MAX, 4000);
 /// How long the living receiver works beside the stepped process before that is killed, every other
 /// time.
 const EARLY: Duration = Duration::from_millis(2);
+
+/// How long it may take until all has come to the living. A sleeper looks by itself after
+/// [`poste::limits::LOOK_AGAIN`]: it must not need to.
+const BY_ITSELF: Duration = Duration::from_secs(3);
 
 /// Numbers of one kill are below this; those of the next begin there.
 const ROUND: u32 = 100;
@@ -88,13 +92,14 @@ struct Living {
 /// One operation, being swept.
 struct Scene<'a> {
     operation: &'a Operation,
+    tally: &'a Tally,
     house: House,
     living: Option<Living>,
 }
 
 /// Sweeps one operation.
 pub(crate) fn sweep(operation: &Operation, tally: &Tally) -> Result<(), String> {
-    let mut scene = Scene { operation, house: House::new(), living: None };
+    let mut scene = Scene { operation, tally, house: House::new(), living: None };
     let live = scene.house.live();
     if operation.reader != Reader::None {
         stage::make(&live, operation)?;
@@ -201,7 +206,13 @@ impl Scene<'_> {
             self.go_on()?;
         }
         match self.living {
-            Some(_) => self.live_on(round, &was_out),
+            Some(_) => {
+                let time = self.live_on(round, &was_out)?;
+                if !is_early && !was_out.is_empty() && self.operation.reader == Reader::Asleep {
+                    self.tally.note_time(time);
+                }
+                Ok(())
+            }
             None => {
                 drop(cast);
                 self.check_alone()
@@ -231,14 +242,15 @@ impl Scene<'_> {
         Ok(out.map(|lying| (lying.letter.sender, lying.letter.number)).collect())
     }
 
-    /// The living go on: what must come to the receiver comes, and nothing else.
-    fn live_on(&mut self, round: u32, was_out: &[(char, u32)]) -> Result<(), String> {
+    /// The living go on: what must come to the receiver comes, and nothing else. Says how long it
+    /// took.
+    fn live_on(&mut self, round: u32, was_out: &[(char, u32)]) -> Result<Duration, String> {
         let (operation, base) = (self.operation, round * ROUND);
         let mailbox = folder(&self.house.live());
-        let Some(living) = &mut self.living else { return Ok(()) };
+        let Some(living) = &mut self.living else { return Ok(Duration::ZERO) };
         let mut came = BTreeMap::new();
         let later = operations::set(operation.later, base);
-        let end = Instant::now() + LIMIT;
+        let start = Instant::now();
         loop {
             for line in living.receiver.said() {
                 note(&line, &mut came)?;
@@ -248,15 +260,16 @@ impl Scene<'_> {
             if is_quiet && later.iter().all(|letter| came.contains_key(letter)) {
                 break;
             }
-            if Instant::now() > end {
+            if start.elapsed() > BY_ITSELF {
                 let lying = image::messages(&mailbox)?;
                 return Err(format!("nobody takes what lies there: {lying:?}"));
             }
             std::thread::sleep(Duration::from_micros(200));
         }
+        let time = start.elapsed();
         living.sender.tell(&round.to_string())?;
         while !came.contains_key(&('z', round)) {
-            note(&living.receiver.hear()?, &mut came)?;
+            note(&living.receiver.hear_within(BY_ITSELF)?, &mut came)?;
         }
         came.remove(&('z', round));
         for letter in aside(&mailbox)? {
@@ -280,7 +293,7 @@ impl Scene<'_> {
                 return Err(format!("{sender}{number} was out and came unmarked"));
             }
         }
-        Ok(())
+        Ok(time)
     }
 
     /// Where there is no mailbox before or after, a checker comes.

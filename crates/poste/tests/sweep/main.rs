@@ -23,8 +23,10 @@ mod image;
 mod kills;
 mod letter;
 mod operations;
+mod oracle;
 mod partner;
 mod party;
+mod random;
 #[allow(dead_code, unused_imports, reason = "the library's own; this program needs a part of it")]
 #[path = "../../src/ring/mod.rs"]
 mod ring;
@@ -37,6 +39,7 @@ use std::process::ExitCode;
 use libtest_mimic::{Arguments, Trial};
 
 use crate::operations::Operation;
+use crate::stage::Processors;
 use crate::tally::{ALL, Tally};
 
 fn main() -> ExitCode {
@@ -47,6 +50,7 @@ fn main() -> ExitCode {
             "check" => checker::live(&words),
             "sender" => kills::send(&words),
             "receiver" => kills::receive(&words),
+            "kill" => random::kill(&words),
             "publish_first" => fault::send(&words, fault::Order::Publish),
             "copy_first" => fault::send(&words, fault::Order::Copy),
             other => panic!("no such role: {other}"),
@@ -73,6 +77,7 @@ fn main() -> ExitCode {
         alone(fault::is_caught)
     }));
     trials.push(Trial::test("sweep::fault::copy_before_publish_is_none", || alone(fault::is_all)));
+    trials.push(Trial::test("sweep::random", || judged(Processors::All, || random::sweep(&ALL))));
     if arguments.list {
         return libtest_mimic::run(&arguments, trials).exit_code();
     }
@@ -99,8 +104,16 @@ fn trial(operation: &Operation, sweep: Sweep) -> Result<(), libtest_mimic::Faile
     alone(|| sweep(operation, &ALL))
 }
 
+/// Runs a trial that steps.
 fn alone(sweep: impl FnOnce() -> Result<(), String>) -> Result<(), libtest_mimic::Failed> {
-    stage::stay_on_one_processor();
+    judged(Processors::One, sweep)
+}
+
+fn judged(
+    processors: Processors,
+    sweep: impl FnOnce() -> Result<(), String>,
+) -> Result<(), libtest_mimic::Failed> {
+    processors.choose();
     sweep().map_err(|fault| {
         ALL.count_fault();
         fault.into()

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::operations::Operation;
+use crate::tally::seed;
 
 /// How long anything may take: what takes longer hangs.
 pub(crate) const LIMIT: Duration = Duration::from_secs(20);
@@ -30,7 +31,8 @@ pub(crate) fn role() -> Option<(String, Vec<String>)> {
 /// A command that starts this program in a role, with a runtime directory.
 pub(crate) fn command(runtime: &Path, role: &str, words: &[&str]) -> Command {
     let mut command = Command::new(std::env::current_exe().expect("/proc is mounted"));
-    command.env(ROLE, role).env("POSTE_DIR", runtime).args(words).stdin(Stdio::piped());
+    command.env(ROLE, role).env("POSTE_DIR", runtime).env("POSTE_SEED", seed().to_string());
+    command.args(words).stdin(Stdio::piped());
     command
 }
 

@@ -3,8 +3,11 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use poste_sys::testing::trace::{Run, Stop, Traced};
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 use crate::image;
 use crate::operations::{Fate, Operation};
@@ -180,22 +183,33 @@ impl Stepped {
     }
 }
 
-/// Keeps this thread, and all that it starts, on one processor: a step is a change from one process
-/// to the other, which is three times as fast there.
-pub(crate) fn stay_on_one_processor() {
-    use std::sync::atomic::{AtomicUsize, Ordering};
-    static NEXT: AtomicUsize = AtomicUsize::new(0);
-    thread_local! {
-        static MINE: usize = NEXT.fetch_add(1, Ordering::Relaxed);
+/// Which processors a thread, and all that it starts, runs on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Processors {
+    /// One: a step is a change from one process to the other, which is three times as fast there.
+    One,
+    /// All that this program was given.
+    All,
+}
+
+impl Processors {
+    /// Has this thread run there. Where the system refuses, it is only slower.
+    pub(crate) fn choose(self) {
+        static NEXT: AtomicUsize = AtomicUsize::new(0);
+        static ALL: OnceLock<Vec<usize>> = OnceLock::new();
+        thread_local! {
+            static MINE: usize = NEXT.fetch_add(1, Ordering::Relaxed);
+        }
+        let all = ALL.get_or_init(|| {
+            let Ok(set) = sched_getaffinity(None) else { return Vec::new() };
+            (0..CpuSet::MAX_CPU).filter(|cpu| set.is_set(*cpu)).collect()
+        });
+        let mut set = CpuSet::new();
+        match self {
+            Processors::One if all.is_empty() => return,
+            Processors::One => set.set(all[MINE.with(|mine| *mine) % all.len()]),
+            Processors::All => all.iter().for_each(|cpu| set.set(*cpu)),
+        }
+        let _ = sched_setaffinity(None, &set);
     }
-    let Ok(all) = rustix::thread::sched_getaffinity(None) else { return };
-    let there: Vec<_> =
-        (0..rustix::thread::CpuSet::MAX_CPU).filter(|cpu| all.is_set(*cpu)).collect();
-    if there.len() < 2 {
-        return;
-    }
-    let mut one = rustix::thread::CpuSet::new();
-    one.set(there[MINE.with(|mine| *mine) % there.len()]);
-    // Without it the sweep is slower.
-    let _ = rustix::thread::sched_setaffinity(None, &one);
 }

@@ -1,8 +1,9 @@
 //! What was done and seen, over all trials; how long it may take, and where chance begins.
 
 use std::io::Write;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::{Mutex, OnceLock, PoisonError};
+use std::time::Duration;
 
 /// Counts, added up over the trials; nothing is published with them.
 #[derive(Debug)]
@@ -12,6 +13,8 @@ pub(crate) struct Tally {
     kills: AtomicUsize,
     half_made: AtomicUsize,
     faults: AtomicUsize,
+    /// How long it took after a kill until what the dead one had came to one that slept.
+    times: Mutex<Vec<Duration>>,
 }
 
 /// What all trials have done together.
@@ -25,6 +28,7 @@ impl Tally {
             kills: AtomicUsize::new(0),
             half_made: AtomicUsize::new(0),
             faults: AtomicUsize::new(0),
+            times: Mutex::new(Vec::new()),
         }
     }
 
@@ -43,7 +47,22 @@ impl Tally {
         self.faults.fetch_add(1, Relaxed);
     }
 
+    pub(crate) fn note_time(&self, time: Duration) {
+        self.times.lock().unwrap_or_else(PoisonError::into_inner).push(time);
+    }
+
     pub(crate) fn print(&self) {
+        let mut times = self.times.lock().unwrap_or_else(PoisonError::into_inner);
+        times.sort();
+        if let (Some(half), Some(most)) =
+            (times.get(times.len() / 2), times.get(times.len() * 99 / 100))
+        {
+            println!(
+                "sweep: {} times what a dead one had came to one that slept, within {half:.1?} (half \
+                 of them) and {most:.1?} (99 of 100)",
+                times.len()
+            );
+        }
         let says = |count: &AtomicUsize| count.load(Relaxed);
         println!(
             "sweep: {} boundaries stepped, {} copies checked, {} kills, {} faults; at most {} \
