@@ -3,17 +3,21 @@
 //! Help, completions and man pages are made from here. clap's own errors become the two lines that
 //! every failure has. What an address or an option means is not known here.
 
-use std::ffi::{OsStr, OsString};
-use std::os::unix::ffi::OsStrExt as _;
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::error::{ContextKind, ErrorKind};
 use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 
-use crate::exit::{Code, Failure, Stop};
+use self::direct::{Memory, Semaphore};
+use self::values::{address_text, count, mode, priority, size};
+use crate::duration;
+use crate::exit::Stop;
 use crate::verb::tour::PeerArgs;
-use crate::{duration, later};
+
+pub(crate) mod direct;
+mod usage;
+mod values;
 
 /// Pass messages over every mechanism of this machine.
 #[derive(Debug, Parser)]
@@ -255,7 +259,8 @@ pub(crate) struct Channel {
     /// No envelope: the mechanism's own bytes, for a peer that knows nothing of poste
     #[arg(long)]
     pub raw: bool,
-    /// Raw, and the peer exchanges NUL-terminated strings
+    /// Raw, and the peer exchanges NUL-terminated strings: one NUL is added to what is sent, and
+    /// what comes ends at its first
     #[arg(long)]
     pub c_string: bool,
     /// Make the object where it is absent
@@ -377,129 +382,6 @@ pub(crate) struct Capabilities {
     /// One JSON object per line
     #[arg(long)]
     pub json: bool,
-}
-
-/// What is done with a semaphore.
-#[derive(Debug, Subcommand)]
-pub(crate) enum Semaphore {
-    /// Make a semaphore, which must not be there yet
-    #[command(after_help = SEMAPHORE_CREATE_EXAMPLES)]
-    Create(SemaphoreCreate),
-    /// Take a permit, waiting for one
-    #[command(after_help = SEMAPHORE_WAIT_EXAMPLES)]
-    Wait(SemaphoreWait),
-    /// Give a permit
-    #[command(after_help = SEMAPHORE_POST_EXAMPLES)]
-    Post(Name),
-    /// Print how many permits there are
-    #[command(after_help = SEMAPHORE_VALUE_EXAMPLES)]
-    Value(Name),
-    /// Take the name away; who has it open keeps it
-    #[command(after_help = SEMAPHORE_REMOVE_EXAMPLES)]
-    Remove(Name),
-    /// Run a command under a permit, given back however the command ends
-    ///
-    /// Ends as the command did: its exit code, 128+N for signal N, 127 where there is no such
-    /// command. If this program is killed, the command dies with it, and a record stays that proves
-    /// the permit lost; what the command started itself goes on.
-    #[command(after_help = SEMAPHORE_HOLD_EXAMPLES)]
-    Hold(SemaphoreHold),
-}
-
-/// The name of a semaphore or a memory, and nothing else.
-#[derive(Args, Debug)]
-pub(crate) struct Name {
-    /// Its name, with the slash at its front or without
-    pub name: String,
-}
-
-/// What `semaphore create` takes.
-#[derive(Args, Debug)]
-pub(crate) struct SemaphoreCreate {
-    /// Its name, with the slash at its front or without
-    pub name: String,
-    /// How many permits there are at first
-    #[arg(long, value_name = "N", default_value = "1")]
-    #[arg(value_parser = clap::value_parser!(u32).range(..=i64::from(i32::MAX)))]
-    pub value: u32,
-    /// Permission bits in octal; who may not read and write can't use it
-    #[arg(long, value_name = "MODE", value_parser = mode, default_value = "0600")]
-    pub mode: u32,
-}
-
-/// What `semaphore wait` takes.
-#[derive(Args, Debug)]
-pub(crate) struct SemaphoreWait {
-    /// Its name, with the slash at its front or without
-    pub name: String,
-    /// As in 250ms, 5s, 2m; 0s: do not wait; without it: as long as it takes
-    #[arg(long, value_name = "TIME", value_parser = duration::parse)]
-    pub timeout: Option<Duration>,
-}
-
-/// What `semaphore hold` takes.
-#[derive(Args, Debug)]
-pub(crate) struct SemaphoreHold {
-    /// Its name, with the slash at its front or without
-    pub name: String,
-    /// Make it with value 1 where it is absent
-    #[arg(long)]
-    pub create: bool,
-    /// How long to wait for the permit, as in 250ms, 5s, 2m; 0s: do not wait
-    #[arg(long, value_name = "TIME", value_parser = duration::parse)]
-    pub timeout: Option<Duration>,
-    /// The command and its arguments, after --
-    #[arg(last = true, required = true, value_name = "COMMAND")]
-    pub command: Vec<OsString>,
-}
-
-/// What is done with a memory.
-#[derive(Debug, Subcommand)]
-pub(crate) enum Memory {
-    /// Write bytes; what is absent is made as large as they need, what is there is never resized
-    #[command(after_help = MEMORY_WRITE_EXAMPLES)]
-    Write(MemoryWrite),
-    /// Print bytes, and nothing else
-    #[command(after_help = MEMORY_READ_EXAMPLES)]
-    Read(MemoryRead),
-    /// Take the name away; who has it open keeps it
-    #[command(after_help = MEMORY_REMOVE_EXAMPLES)]
-    Remove(Name),
-}
-
-/// What `memory write` takes.
-#[derive(Args, Debug)]
-pub(crate) struct MemoryWrite {
-    /// Its name, with the slash at its front or without
-    pub name: String,
-    /// What is written; without it, standard input
-    #[arg(allow_hyphen_values = false)]
-    pub text: Option<OsString>,
-    /// Where the first byte goes, as in 64, 8K
-    #[arg(long, value_name = "SIZE", value_parser = size, default_value = "0")]
-    pub offset: usize,
-    /// Add the NUL that ends a string in C
-    #[arg(long)]
-    pub c_string: bool,
-    /// Permission bits in octal of what is made
-    #[arg(long, value_name = "MODE", value_parser = mode, default_value = "0600")]
-    pub mode: u32,
-}
-
-/// What `memory read` takes.
-#[derive(Args, Debug)]
-pub(crate) struct MemoryRead {
-    /// Its name, with the slash at its front or without
-    pub name: String,
-    /// Where the first byte is, as in 64, 8K
-    #[arg(long, value_name = "SIZE", value_parser = size, default_value = "0")]
-    pub offset: usize,
-    /// How many bytes; without it, all up to the end
-    #[arg(long, value_name = "SIZE", value_parser = size)]
-    pub length: Option<usize>,
-    /// Print what stands before the first NUL (or all, where there is none), and a newline
-    #[arg(long)]
-    pub c_string: bool,
 }
 
 /// What `tour` takes.
@@ -624,56 +506,16 @@ Examples:
   poste semaphore hold --create s1 -- date && poste semaphore remove s1
   poste semaphore create --value 3 s2 && poste semaphore remove s2";
 
-const SEMAPHORE_CREATE_EXAMPLES: &str = "\
-Examples:
-  poste semaphore create s3 && poste semaphore remove s3
-  poste semaphore create --value 0 /s4 && poste semaphore remove /s4";
-
-const SEMAPHORE_WAIT_EXAMPLES: &str = "\
-Examples:
-  poste semaphore create s5; poste semaphore wait s5; poste semaphore remove s5
-  poste semaphore wait --timeout 5s absent || echo 'no permit'";
-
-const SEMAPHORE_POST_EXAMPLES: &str = "\
-Examples:
-  poste semaphore create s6; poste semaphore post s6; poste semaphore remove s6";
-
-const SEMAPHORE_VALUE_EXAMPLES: &str = "\
-Examples:
-  poste semaphore create s7; poste semaphore value s7; poste semaphore remove s7";
-
-const SEMAPHORE_REMOVE_EXAMPLES: &str = "\
-Examples:
-  poste semaphore create s8 && poste semaphore remove s8";
-
-const SEMAPHORE_HOLD_EXAMPLES: &str = "\
-Examples:
-  poste semaphore hold --create s9 -- date && poste semaphore remove s9
-  poste semaphore hold --timeout 5s absent -- date || echo 'not run'";
-
 const MEMORY_EXAMPLES: &str = "\
 Examples:
   poste memory write m1 hello && poste memory read m1 && poste memory remove m1";
-
-const MEMORY_WRITE_EXAMPLES: &str = "\
-Examples:
-  poste memory write --c-string m2 hello && poste memory remove m2
-  poste memory write --offset 4095 m3 x && poste memory remove m3";
-
-const MEMORY_READ_EXAMPLES: &str = "\
-Examples:
-  poste memory write m4 hi && poste memory read m4; poste memory remove m4
-  poste memory read --offset 64 --length 4 absent || echo 'nothing there'";
-
-const MEMORY_REMOVE_EXAMPLES: &str = "\
-Examples:
-  poste memory write m5 hello && poste memory remove m5";
 
 const TOUR_EXAMPLES: &str = "\
 Examples:
   poste tour
   poste tour --only unix,tcp
   poste tour --json --only mq | cut -c 1-80";
+
 /// All of it, for what is made from it.
 pub(crate) fn command() -> clap::Command {
     CommandLine::command()
@@ -681,101 +523,7 @@ pub(crate) fn command() -> clap::Command {
 
 /// Reads the command line.
 pub(crate) fn parse() -> Result<Verb, Stop> {
-    CommandLine::try_parse().map(|line| line.verb).map_err(stop)
-}
-
-/// Help and version are printed; everything else becomes the two lines.
-fn stop(error: clap::Error) -> Stop {
-    if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
-        // Nobody reads it any more: then there is nothing left to do, either.
-        let _ = error.print();
-        return Stop::Quiet;
-    }
-    Stop::Failed(usage(&error))
-}
-
-/// A usage error: clap's first paragraph is what failed; its tips, or the help, are the hint.
-fn usage(error: &clap::Error) -> Failure {
-    let context = |kind| error.get(kind).map(ToString::to_string);
-    let refused = match error.kind() {
-        ErrorKind::InvalidSubcommand => {
-            context(ContextKind::InvalidSubcommand).and_then(|name| later::verb(&name))
-        }
-        ErrorKind::UnknownArgument => {
-            context(ContextKind::InvalidArg).and_then(|name| later::option(&name))
-        }
-        _ => None,
-    };
-    if let Some(refused) = refused {
-        return refused;
-    }
-    if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
-        let hint = format!("the verbs: poste {}--help", verb_typed());
-        return Failure::new(Code::Usage, "the verb is missing", hint);
-    }
-    let text = error.render().to_string();
-    let (first, rest) = text.split_once("\n\n").unwrap_or((&text, ""));
-    let what = words(first.trim_start_matches("error: "));
-    let tips: Vec<_> = rest.lines().filter_map(|line| line.trim().strip_prefix("tip: ")).collect();
-    let usage = rest.lines().find_map(|line| line.trim().strip_prefix("Usage: "));
-    let mut hints: Vec<_> = tips.iter().map(|tip| (*tip).to_owned()).collect();
-    if let (Some(usage), true) = (usage, hints.is_empty()) {
-        hints.push(format!("usage: {usage}"));
-    }
-    hints.push(format!("more: poste {}--help", verb_typed()));
-    Failure::new(Code::Usage, what, hints.join("; "))
-}
-
-/// The verb that was typed, and a space; nothing where it is none.
-fn verb_typed() -> String {
-    let typed = std::env::args_os().nth(1).and_then(|word| word.into_string().ok());
-    typed
-        .filter(|word| CommandLine::command().find_subcommand(word).is_some())
-        .map_or_else(String::new, |word| word + " ")
-}
-
-/// A text of several lines on one.
-fn words(text: &str) -> String {
-    text.split_whitespace().collect::<Vec<_>>().join(" ")
-}
-
-/// An address as text: bytes that are no UTF-8 are spelt `%XX`, as addresses spell any byte.
-fn address_text() -> impl clap::builder::TypedValueParser<Value = String> {
-    use clap::builder::TypedValueParser as _;
-    clap::builder::OsStringValueParser::new().map(|text: OsString| spell(&text))
-}
-
-fn spell(text: &OsStr) -> String {
-    text.as_bytes().utf8_chunks().fold(String::new(), |mut spelt, chunk| {
-        spelt.push_str(chunk.valid());
-        for byte in chunk.invalid() {
-            spelt.push_str(&format!("%{byte:02X}"));
-        }
-        spelt
-    })
-}
-
-fn size(text: &str) -> Result<usize, String> {
-    poste::parse_size(text).ok_or_else(|| "a size is written as 64, 8K or 1.5MiB".to_owned())
-}
-
-/// A priority of any height: what is too high for the mechanism fails later, and otherwise.
-fn priority(text: &str) -> Result<u64, String> {
-    if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit()) {
-        return Err("a priority is a whole number from 0".to_owned());
-    }
-    Ok(text.parse().unwrap_or(u64::MAX))
-}
-
-fn count(text: &str) -> Result<u64, String> {
-    text.parse().ok().filter(|&count| count > 0).ok_or_else(|| "count from 1".to_owned())
-}
-
-fn mode(text: &str) -> Result<u32, String> {
-    u32::from_str_radix(text, 8)
-        .ok()
-        .filter(|&mode| mode <= 0o777 && text.bytes().all(|digit| digit.is_ascii_digit()))
-        .ok_or_else(|| "permission bits are octal, as in 0600".to_owned())
+    CommandLine::try_parse().map(|line| line.verb).map_err(usage::stop)
 }
 
 #[cfg(test)]
@@ -785,10 +533,5 @@ mod tests {
     #[test]
     fn clap_finds_no_fault_with_it() {
         CommandLine::command().debug_assert();
-    }
-
-    #[test]
-    fn any_byte_can_be_typed_in_an_address() {
-        assert_eq!(spell(OsStr::from_bytes(b"fifo:a\xffb")), "fifo:a%FFb");
     }
 }

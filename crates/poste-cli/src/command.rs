@@ -1,7 +1,8 @@
 //! A command that is run for a message: `recv -- COMMAND` and `reply -- COMMAND`.
 //!
 //! It has the body on its standard input and what is known of the message in its environment. It
-//! may leave its input unread. It dies with poste, however poste ends; its standard error is ours.
+//! may leave its input unread. With all that it started it dies with poste, however poste ends; its
+//! standard error is ours.
 
 use std::ffi::OsString;
 use std::io::{self, Read as _, Write as _};

@@ -44,11 +44,16 @@ impl Input {
         })
     }
 
-    /// All of it as one body; where there is more than `limit` bytes, one more than that.
-    pub(crate) fn whole(self, limit: usize) -> Result<Vec<u8>, Failure> {
+    /// All of it as one body. A stream of more than `limit` bytes is read no further; what is said
+    /// of it is `beyond`, given the stream's name.
+    pub(crate) fn whole(
+        self,
+        limit: usize,
+        beyond: impl FnOnce(&str) -> Failure,
+    ) -> Result<Vec<u8>, Failure> {
         match self {
             Input::Argument(body) => Ok(body),
-            Input::Stream(mut stream) => stream.read_whole(limit),
+            Input::Stream(mut stream) => stream.read_whole(limit, beyond),
         }
     }
 }
@@ -85,11 +90,21 @@ impl Stream {
         }
     }
 
-    /// Everything, or where there is more than `limit` bytes, one more than that.
-    pub(crate) fn read_whole(&mut self, limit: usize) -> Result<Vec<u8>, Failure> {
+    /// What it is called.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Everything, if that is no more than `limit` bytes.
+    pub(crate) fn read_whole(
+        &mut self,
+        limit: usize,
+        beyond: impl FnOnce(&str) -> Failure,
+    ) -> Result<Vec<u8>, Failure> {
         let mut whole = Vec::new();
         let most = (limit as u64).saturating_add(1);
         match (&mut self.file).take(most).read_to_end(&mut whole) {
+            Ok(_) if whole.len() > limit => Err(beyond(&self.name)),
             Ok(_) => Ok(whole),
             Err(error) => Err(failed("read", &self.name, &error)),
         }

@@ -158,9 +158,11 @@ pub(crate) struct Shown<'a> {
 }
 
 impl Shown<'_> {
-    /// Without the NUL that ends a C string.
-    pub(crate) fn without_nul(self) -> Self {
-        Shown { body: self.body.strip_suffix(b"\0").unwrap_or(self.body), ..self }
+    /// As a C string: it ends at its first NUL. What a peer that sends a whole `char[256]` has behind
+    /// that is no part of it.
+    pub(crate) fn as_c_string(self) -> Self {
+        let end = self.body.iter().position(|byte| *byte == 0).unwrap_or(self.body.len());
+        Shown { body: &self.body[..end], ..self }
     }
 }
 

@@ -7,12 +7,13 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use poste::Address;
+use poste::{Address, Error};
+use rustix::io::Errno;
 use rustix::process::{Pid, Signal, kill_process};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use crate::exit::{self, Code, Failure, Stop};
+use crate::exit::{self, Stop};
 
 /// What is to be taken away when a signal ends the program.
 static LEFT: Mutex<Vec<Address>> = Mutex::new(Vec::new());
@@ -39,7 +40,9 @@ type Action = Box<dyn FnOnce() + Send>;
 /// Starts the thread that waits for signals.
 pub(crate) fn watch() -> Result<(), Stop> {
     let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP]).map_err(|error| {
-        Failure::new(Code::Failed, format!("cannot watch for signals: {error}"), "try again")
+        // It takes a few descriptors: where there are none left, the hint says so.
+        let errno = Errno::from_io_error(&error).unwrap_or(Errno::IO);
+        Error::system(errno, "").on("watch for", &"signals")
     })?;
     std::thread::spawn(move || {
         for signal in signals.forever() {

@@ -16,6 +16,12 @@ use crate::{notice, signals};
 /// How long to sleep between two looks at those that can't be polled.
 const TURN: Duration = Duration::from_millis(10);
 
+/// How long is for ever, for those that notice only in a timed wait that their object goes.
+const AGES: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+
+/// How often several are asked for what no descriptor shows: that an object is gone.
+const ASK: Duration = Duration::from_secs(1);
+
 /// The receivers, and whose turn it is.
 #[derive(Debug)]
 pub(crate) struct Sources {
@@ -28,6 +34,7 @@ pub(crate) struct Sources {
 struct Source {
     receiver: Receiver,
     address: Address,
+    is_raw: bool,
 }
 
 /// Where a message came from.
@@ -55,19 +62,21 @@ impl Sources {
             }
             notice::opened(&target.address, receiver.address(), receiver.capabilities());
             let address = receiver.address().clone();
-            sources.push(Source { receiver, address });
+            sources.push(Source { receiver, address, is_raw: target.options.is_raw() });
         }
         Ok(Sources { several: sources.len() > 1, sources, next: 0 })
     }
 
     /// Hands over the next message, from wherever one comes first, within `wait`.
     pub(crate) fn recv(&mut self, wait: Wait, each: &mut Each<'_>) -> Result<(), Stop> {
-        if let ([Source { receiver, address }], false) = (&mut self.sources[..], self.several) {
+        if let ([Source { receiver, address, is_raw }], false) =
+            (&mut self.sources[..], self.several)
+        {
             let capabilities = receiver.capabilities();
             let origin = Origin { address, is_one_of_several: false, capabilities };
-            return match receiver.recv_wait(wait) {
+            return match receiver.recv_wait(noticing(wait, capabilities)) {
                 Ok(mut message) => each(&mut message, origin),
-                Err(error) => Err(explain(error, receiver).into()),
+                Err(error) => Err(explain(error, receiver, *is_raw).into()),
             };
         }
         let wait = wait.begin();
@@ -89,7 +98,7 @@ impl Sources {
         while asked < self.sources.len() {
             let at = (self.next + asked) % self.sources.len();
             let is_last = self.sources.len() == 1;
-            let Source { receiver, address } = &mut self.sources[at];
+            let Source { receiver, address, is_raw } = &mut self.sources[at];
             let capabilities = receiver.capabilities();
             match receiver.try_recv() {
                 Ok(mut message) => {
@@ -102,7 +111,7 @@ impl Sources {
                 Err(error) if error.kind() == Kind::Disconnected && !is_last => {
                     self.sources.remove(at);
                 }
-                Err(error) => return Err(explain(error, &self.sources[at].receiver).into()),
+                Err(error) => return Err(explain(error, receiver, *is_raw).into()),
             }
         }
         Ok(false)
@@ -122,18 +131,22 @@ impl Sources {
             .iter()
             .map(|descriptor| PollFd::from_borrowed_fd(*descriptor, PollFlags::IN))
             .collect();
-        let left = match wait.left() {
-            left if takes_turns => Some(left.map_or(TURN, |left| left.min(TURN))),
-            left => left,
-        };
-        let left = left.map(|left| Timespec {
-            tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
-            tv_nsec: i64::from(left.subsec_nanos()),
-        });
-        match poll(&mut polled, left.as_ref()) {
+        let turn = if takes_turns { TURN } else { ASK };
+        let left = wait.left().map_or(turn, |left| left.min(turn));
+        let left = Timespec { tv_sec: left.as_secs() as i64, tv_nsec: left.subsec_nanos().into() };
+        match poll(&mut polled, Some(&left)) {
             Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
             Err(errno) => Err(Error::system(errno, "cannot poll").into()),
         }
+    }
+}
+
+/// The wait in the form that notices when the object is removed: a blocking call on a POSIX queue
+/// doesn't. A System V queue tells those that block, and its timed waits cost more.
+fn noticing(wait: Wait, can: &Capabilities) -> Wait {
+    match wait {
+        Wait::Forever if can.survives_its_users && can.pollable => Wait::For(AGES),
+        _ => wait,
     }
 }
 
@@ -142,13 +155,18 @@ fn nothing_came(wait: Wait) -> Error {
     Error::new(kind, "no message came from any of the addresses")
 }
 
-/// An end of which a peer was thrown out that spoke no poste explains itself by that.
-fn explain(error: Error, receiver: &Receiver) -> Failure {
+/// An end of which a peer was thrown out explains itself by that: it spoke no poste; or where lines
+/// were expected, one was too long.
+fn explain(error: Error, receiver: &Receiver, is_raw: bool) -> Failure {
     let is_silence = matches!(error.kind(), Kind::Empty | Kind::TimedOut | Kind::Disconnected);
     let failure = Failure::from(error);
     match receiver.counters().corrupt {
         0 => failure,
         _ if !is_silence => failure,
+        count if is_raw => failure.with_hint(format!(
+            "what came was larger than a message may be ({count} thrown out): receive it with a \
+             larger --message-size, or without marks"
+        )),
         count => failure.with_hint(format!(
             "what came was not poste's ({count} thrown out): a foreign peer is received with --raw"
         )),

@@ -84,6 +84,47 @@ fn a_command_that_fails_is_1_for_its_caller() {
     }
 }
 
+/// Without an envelope the end of the connection says that no answer comes; the server goes on.
+#[test]
+fn a_command_that_fails_ends_the_connection_of_a_raw_caller() {
+    let scratch = Scratch::new();
+    for address in ["unix:./u", "seqpacket:./s"] {
+        let command = ["--", "sh", "-c", "read -r word; [ \"$word\" = good ] && echo well"];
+        let server =
+            scratch.start(&[&["reply", "--raw", "-n", "3", address], &command[..]].concat());
+        for round in 0..2 {
+            let start = Instant::now();
+            let outcome = scratch.run(&["call", "--raw", "--timeout", "10s", address, "bad"]);
+            outcome.fails(69, "gone");
+            assert!(start.elapsed() < Duration::from_secs(9), "round {round} of {address}");
+        }
+        let call = ["call", "--raw", "--timeout", "10s", "--format", "exact", address];
+        scratch.run_with(&call, b"good\n").prints("well\n");
+        let served = server.end();
+        assert_eq!((served.code, served.err.lines().count()), (Some(0), 2), "{served:?}");
+    }
+}
+
+/// The server comes late, and is silent then: both count.
+#[test]
+fn a_call_has_one_time_for_connecting_and_for_its_answer() {
+    let scratch = Scratch::new();
+    let path = scratch.path("late");
+    let server = std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_millis(2500));
+        let listener = UnixListener::bind(path).unwrap();
+        let (mut peer, _) = listener.accept().unwrap();
+        let mut read = [0; 16];
+        while peer.read(&mut read).unwrap() > 0 {}
+    });
+    let start = Instant::now();
+    let outcome = scratch.run(&["call", "--raw", "--timeout", "3s", "unix:./late", "hi"]);
+    let took = start.elapsed();
+    outcome.fails(124, "no answer");
+    assert!(took < Duration::from_secs(5), "3 s and not 5.5: {took:?}");
+    server.join().unwrap();
+}
+
 #[test]
 fn what_is_no_call_is_passed_over() {
     let scratch = Scratch::new();

@@ -88,26 +88,28 @@ fn its_standard_error_passes_through() {
 #[test]
 fn it_dies_with_poste() {
     let scratch = Scratch::new();
-    let script = "echo $$; exec sleep 60";
+    // And so does what it has started.
+    let script = "sleep 60 & echo $$ $!; wait";
     for (verb, sending) in [("recv", "send"), ("reply", "call")] {
         for signal in ["KILL", "TERM", "INT"] {
-            let script = if verb == "recv" { script } else { "echo $$ >&2; exec sleep 60" };
+            let script = if verb == "recv" { script } else { "sleep 60 & echo $$ $! >&2; wait" };
             let mut poste = scratch.start_bare(&[verb, "unix:./u", "--", "sh", "-c", script]);
             let caller = scratch.start(&[sending, "--timeout", "10s", "unix:./u", "x"]);
-            let mut pid = String::new();
+            let mut line = String::new();
             if verb == "recv" {
-                BufReader::new(poste.stdout.take().unwrap()).read_line(&mut pid).unwrap();
+                BufReader::new(poste.stdout.take().unwrap()).read_line(&mut line).unwrap();
             } else {
-                BufReader::new(poste.stderr.take().unwrap()).read_line(&mut pid).unwrap();
+                BufReader::new(poste.stderr.take().unwrap()).read_line(&mut line).unwrap();
             }
+            assert_eq!(line.split_whitespace().count(), 2, "{line}");
             let killed = std::process::Command::new("kill")
                 .args(["-s", signal, &poste.id().to_string()])
                 .status();
             assert!(killed.unwrap().success());
             poste.wait().unwrap();
             let start = Instant::now();
-            while is_alive(pid.trim()) {
-                assert!(start.elapsed() < Duration::from_secs(5), "{verb} {signal}: {pid} lives");
+            while line.split_whitespace().any(is_alive) {
+                assert!(start.elapsed() < Duration::from_secs(5), "{verb} {signal}: {line} lives");
                 std::thread::sleep(Duration::from_millis(5));
             }
             drop(caller);

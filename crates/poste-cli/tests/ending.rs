@@ -38,6 +38,21 @@ fn a_closed_output_ends_it_quietly() {
 }
 
 #[test]
+fn a_queue_that_is_removed_ends_its_receivers() {
+    let scratch = Scratch::new();
+    let queue = format!("mq:/poste-cli-removed-{}", std::process::id());
+    for others in [&[][..], &["unix:./u"]] {
+        scratch.run(&["send", "--create", &queue, "x"]).prints("");
+        let mut child = scratch.start_bare(&[&["recv", "-f", &queue], others].concat());
+        // That it prints a message shows that it is there.
+        let mut printed = [0; 2];
+        child.stdout.as_mut().unwrap().read_exact(&mut printed).unwrap();
+        scratch.run(&["remove", &queue]).prints("");
+        Outcome::of(&child.wait_with_output().unwrap()).fails(1, "the queue was removed");
+    }
+}
+
+#[test]
 fn the_port_taken_is_told() {
     let scratch = Scratch::new();
     let mut child = scratch.start_bare(&["recv", "tcp:127.0.0.1:0"]);

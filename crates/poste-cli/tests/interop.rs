@@ -312,6 +312,45 @@ fn strings_go_to_and_come_from_programs_in_c() {
     );
 }
 
+/// What lies behind the NUL of a buffer that is sent whole is no part of the string.
+#[test]
+fn a_string_in_a_buffer_that_a_program_in_c_sends_whole_ends_at_its_nul() {
+    let test = "a_string_in_a_buffer_that_a_program_in_c_sends_whole_ends_at_its_nul";
+    let Some(c) = c_programs(test) else { return };
+    let (json, text) = ("--json -n 1", "-n 2");
+    let printed = "{\"body\":\"Hello from C\",\"size\":12,\"priority\":0,\"redelivered\":false}\n";
+    try_lines(
+        c,
+        &[
+            (
+                &format!(
+                    "poste create --message-size 256 mq:/poste-$n
+                     for one in 1 2 3; do $c/whole_buffer mq /poste-$n; done
+                     poste recv --c-string {json} mq:/poste-$n
+                     poste recv --c-string {text} --remove mq:/poste-$n"
+                ),
+                &format!("{printed}Hello from C\nHello from C\n"),
+            ),
+            (
+                "poste create sysv:$n; for one in 1 2; do $c/whole_buffer sysv $n; done
+                 poste recv --c-string --format exact sysv:$n; echo
+                 poste recv --c-string --remove sysv:$n -- wc -c",
+                "Hello from C\n12\n",
+            ),
+            (
+                "poste recv --c-string --format quoted dgram:x > came & is_bound
+                 $c/whole_buffer dgram x; wait; cat came",
+                "\"Hello from C\"\n",
+            ),
+            (
+                "poste recv --c-string udp:$host:$port > came 2> said & is_bound
+                 $c/whole_buffer udp $host $port; wait; cat came",
+                "Hello from C\n",
+            ),
+        ],
+    );
+}
+
 #[test]
 fn questions_go_to_and_come_from_programs_in_c() {
     let Some(c) = c_programs("questions_go_to_and_come_from_programs_in_c") else { return };

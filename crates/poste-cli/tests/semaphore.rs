@@ -7,7 +7,7 @@ use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use command::{Outcome, Scratch};
+use command::{Outcome, Scratch, has};
 
 /// A semaphore or a memory that goes with the test.
 struct Named {
@@ -95,19 +95,26 @@ fn kill(pid: u32, signal: &str) {
 
 /// A holder whose command runs: poste, and the command's number.
 fn held(named: &Named) -> (Child, u32) {
-    let mut child = named.start(&["hold", "NAME", "--", "sh", "-c", "echo $$; exec sleep 30"]);
+    let (child, numbers) = held_by(named, "echo $$; exec sleep 30");
+    (child, numbers[0])
+}
+
+/// A holder whose command is a shell that runs this script: poste, and the numbers in the line that
+/// it prints.
+fn held_by(named: &Named, script: &str) -> (Child, Vec<u32>) {
+    let mut child = named.start(&["hold", "NAME", "--", "sh", "-c", script]);
     let mut line = String::new();
     BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
-    // The record names the command when it has run for a moment.
-    let pid: u32 = line.trim().parse().unwrap();
+    // The record names the command when it has run for a moment: its guard, poste's child.
+    let poste = format!("owner {} ", child.id());
     let permits = named.scratch.path("run").join("permits");
     until("the record names the command", || {
         std::fs::read_dir(&permits).unwrap().flatten().any(|entry| {
             std::fs::read_to_string(entry.path())
-                .is_ok_and(|text| text.contains(&format!("command {pid} ")))
+                .is_ok_and(|text| text.contains(&poste) && text.contains("\ncommand "))
         })
     });
-    (child, pid)
+    (child, line.split_whitespace().map(|word| word.parse().unwrap()).collect())
 }
 
 fn is_running(pid: u32) -> bool {
@@ -234,6 +241,36 @@ fn a_killed_poste_takes_its_command_along_and_its_permit_is_proved_lost() {
     assert_eq!(named.value(), 0);
     until("the permit is lost", || named.give_back() == 1);
     assert_eq!((named.value(), named.give_back(), named.records()), (1, 0, 0));
+}
+
+/// What the command has started works under the permit too: also what it put into a session of its
+/// own, and what has lost its parent. Nobody else gets the permit while any of it runs.
+#[test]
+fn a_killed_poste_takes_along_what_its_command_has_started() {
+    let named = Named::new("semaphore", "kill-deep");
+    if !has("setsid", "a_killed_poste_takes_along_what_its_command_has_started") {
+        return;
+    }
+    named.run(&["create", "NAME"]).prints("");
+    for kill_command_first in [false, true] {
+        let script = "setsid sh -c 'sleep 60 & echo $! > deep; wait' & sleep 61 & own=$!
+                      (sleep 62 & echo $! > orphan)
+                      until [ -s deep ]; do sleep 0.01; done
+                      echo $$ $own $(cat deep orphan); rm deep; wait";
+        let script = format!("cd {}; {script}", named.scratch.path("").display());
+        let (mut child, numbers) = held_by(&named, &script);
+        assert_eq!((numbers.len(), named.give_back()), (4, 0), "{numbers:?}");
+        child.kill().unwrap();
+        if kill_command_first {
+            // Both are killed in the same moment.
+            let _ = Command::new("kill").args(["-9", &numbers[0].to_string()]).output();
+        }
+        child.wait().unwrap();
+        until("the permit is lost", || named.give_back() == 1);
+        let running: Vec<_> = numbers.iter().filter(|pid| is_running(**pid)).collect();
+        assert!(running.is_empty(), "it was given back while these ran: {running:?}");
+        assert_eq!((named.value(), named.records()), (1, 0));
+    }
 }
 
 #[test]

@@ -62,14 +62,19 @@ impl Answers {
         if !is_answer {
             return Ok(None);
         }
+        self.arrival.keep_descriptors(header.descriptors)?;
         let body = &bytes[length..];
         let body = match header.part {
             None => body.to_vec(),
             Some(part) => {
                 let origin = Origin { source: 0, sender: 0, priority: 0 };
-                match self.joining.add(origin, self.call, part, body, Vec::new())? {
+                let set = std::mem::take(&mut self.arrival.descriptors);
+                match self.joining.add(origin, self.call, part, body, set)? {
                     None => return Ok(None),
-                    Some(whole) => whole.body,
+                    Some(whole) => {
+                        self.arrival.descriptors = whole.descriptors;
+                        whole.body
+                    }
                 }
             }
         };

@@ -118,9 +118,8 @@ fn place_of(record: &Record) -> Option<PathBuf> {
 fn stands(record: &Record) -> Option<(PathBuf, Object)> {
     let (place, object) = (place_of(record)?, record.object?);
     let stat = rustix::fs::lstat(&place).ok()?;
-    let is_it =
-        path::object(&stat) == object && FileType::from_raw_mode(stat.st_mode) == FileType::Socket;
-    let is_it = is_it && path::born(&place) == record.born;
+    let is_it = FileType::from_raw_mode(stat.st_mode) == FileType::Socket
+        && path::is_still(&place, &stat, Some(object), record.born);
     is_it.then_some((place, object))
 }
 
@@ -171,8 +170,8 @@ fn of_draft(entry: Entry) -> Option<Garbage> {
 
 fn has_its_name(record: &registry::Record) -> bool {
     let place = Path::new(OsStr::from_bytes(record.address.rest()));
-    let there = rustix::fs::lstat(place).ok().map(|stat| path::object(&stat));
-    there.is_some() && there == record.object
+    rustix::fs::lstat(place)
+        .is_ok_and(|stat| path::is_still(place, &stat, record.object, record.born))
 }
 
 /// The half-made object of a draft, where there is one: under a name that only its maker knew.

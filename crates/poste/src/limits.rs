@@ -92,6 +92,10 @@ pub const QUEUE_MESSAGE_SIZE: usize = 8 << 10;
 /// How often an end tries to open, and then to make, a queue that others make and remove meanwhile.
 pub const QUEUE_TRIES: usize = 100;
 
+/// How often who waits on a POSIX queue looks whether it still has a name: the kernel doesn't wake
+/// them when it goes. A look costs less than a microsecond.
+pub const REMOVAL_LOOK: Duration = Duration::from_secs(1);
+
 /// What a receiver of a System V queue first has room for; it grows when a larger message comes.
 pub const LETTER_FIRST: usize = 64 << 10;
 
@@ -132,6 +136,10 @@ pub const LEND_ABOVE: usize = 4 << 10;
 
 /// How many messages fed to a lane are held back at most: what the receiver gets at once.
 pub const HELD_MAX: usize = 64;
+
+/// How many messages a receiver claims from a mailbox at once at most: so many it may have to hand
+/// out again, marked, when it dies.
+pub const CLAIMED_MAX: usize = 256;
 
 /// How long an end in shared memory looks again before it sleeps: 20 µs find almost every answer of
 /// a peer that runs, 5 µs half of them.

@@ -35,6 +35,8 @@ pub(crate) struct WayBack {
     pub(crate) call: Option<CallBlock>,
     /// The largest piece that goes back.
     pub(crate) piece_size: usize,
+    /// Whether descriptors can go along.
+    pub(crate) descriptors: bool,
 }
 
 /// Where the body lies.
@@ -55,17 +57,22 @@ impl Taken {
     }
 
     /// Sends an answer the way the message came, in pieces where it must be.
-    fn answer(&mut self, kind: PieceKind, body: &[u8]) -> Result<(), Error> {
-        let Some(WayBack { call, piece_size }) = self.way_back.take() else {
+    fn answer(&mut self, kind: PieceKind, answer: &Outgoing<'_>) -> Result<(), Error> {
+        let Some(WayBack { call, piece_size, descriptors }) = self.way_back.take() else {
             return Err(Error::new(Kind::NotSupported, "it is no call, or has been answered"));
         };
+        answer.check_descriptors(descriptors)?;
+        let Outgoing { body, mut descriptors, priority, .. } = *answer;
         let to = Some(self.arrival.source);
         let wait = Wait::For(ANSWER_PATIENCE).begin();
         let Some(back) = self.end.back() else {
             return Err(Error::new(Kind::NotSupported, "this channel has no way back"));
         };
+        if call.is_none() && kind == PieceKind::Error {
+            return back.dismiss(self.arrival.source);
+        }
         if call.is_none() {
-            return back.send(&Frame { body, to, ..Frame::default() }, wait).map(drop);
+            return back.send(&Frame { body, to, descriptors, ..Frame::default() }, wait).map(drop);
         }
         let room = piece_size - BLOCK * 3;
         let total = body.len() as u64;
@@ -77,12 +84,17 @@ impl Taken {
                 kind,
                 call,
                 part: (body.len() > room).then_some(Part { total, offset }),
+                descriptors: descriptors.len() as u8,
+                priority,
                 ..Header::message(part.len() as u32)
             };
             let mut head = [0; HEADER_MAX];
             let length = header.encode(&mut head);
-            let frame = Frame { head: &head[..length], body: part, to, ..Frame::default() };
+            let head = &head[..length];
+            let frame = Frame { head, body: part, to, descriptors, ..Frame::default() };
             back.send(&frame, wait)?;
+            // They went with the first piece.
+            descriptors = &[];
             rest = after;
             if rest.is_empty() {
                 return Ok(());
@@ -167,21 +179,24 @@ impl Message<'_> {
         std::mem::take(&mut self.taken.arrival.descriptors)
     }
 
-    /// Answers a call. In raw mode it sends bytes back to where the message came from.
+    /// Answers a call; descriptors go along as with any message. In raw mode it sends bytes back to
+    /// where the message came from.
     ///
     /// # Errors
-    /// `NotSupported` where the message is no call, has been answered, or there is no way back;
+    /// `NotSupported` where the message is no call, has been answered, there is no way back, or the
+    /// answer has descriptors that can't travel here; `Limit` where it has too many;
     /// `Disconnected` where the caller is gone; `TimedOut` where it doesn't read.
     pub fn reply<'b>(&mut self, answer: impl Into<Outgoing<'b>>) -> Result<(), Error> {
-        self.taken.answer(PieceKind::Reply, answer.into().body)
+        self.taken.answer(PieceKind::Reply, &answer.into())
     }
 
-    /// Answers a call with an error, in words: the caller gets [`Kind::Failed`].
+    /// Answers a call with an error, in words: the caller gets [`Kind::Failed`]. In raw mode, where
+    /// bytes can't be told from an answer, it ends the caller's connection instead.
     ///
     /// # Errors
-    /// As [`Message::reply`].
+    /// As [`Message::reply`]; in raw mode `NotSupported` where there is no connection to end.
     pub fn reply_error(&mut self, text: &str) -> Result<(), Error> {
-        self.taken.answer(PieceKind::Error, text.as_bytes())
+        self.taken.answer(PieceKind::Error, &text.into())
     }
 
     /// Says that the message is done. A message that is dropped is done too, unless its receiver is

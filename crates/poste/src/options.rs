@@ -265,7 +265,14 @@ impl Options {
     }
 
     /// Whether the mechanism's own bytes are on the wire.
-    pub(crate) fn is_raw(&self) -> bool {
+    ///
+    /// ```
+    /// use poste::Options;
+    /// assert!(!Options::new().is_raw());
+    /// assert!(Options::new().raw().is_raw());
+    /// ```
+    #[must_use]
+    pub fn is_raw(&self) -> bool {
         self.framing != Framing::Enveloped
     }
 

@@ -3,6 +3,8 @@
 use std::os::fd::BorrowedFd;
 
 use crate::envelope::CallBlock;
+use crate::error::{Error, Kind};
+use crate::limits::DESCRIPTORS_MAX;
 
 /// A message on its way out. It borrows its body: what was not sent is still the caller's.
 ///
@@ -49,6 +51,27 @@ impl<'a> Outgoing<'a> {
 
     pub(crate) fn of(body: &'a [u8]) -> Self {
         Outgoing { body, ..Outgoing::default() }
+    }
+
+    /// Refuses descriptors that the mechanism doesn't carry, or not with one message.
+    #[inline]
+    pub(crate) fn check_descriptors(&self, are_carried: bool) -> Result<(), Error> {
+        let count = self.descriptors.len();
+        if count > 0 && !are_carried {
+            let detail = "descriptors don't travel over this mechanism";
+            return Err(Error::new(Kind::NotSupported, detail)
+                .with_hint("use unix:, seqpacket:, dgram: or a socket pair"));
+        }
+        if count > DESCRIPTORS_MAX {
+            let kind = Kind::Limit {
+                name: "SCM_MAX_FD",
+                value: DESCRIPTORS_MAX as u64,
+                raise_with: "send them with several messages".to_owned(),
+            };
+            let detail = format!("{count} descriptors are more than go with one message");
+            return Err(Error::new(kind, detail));
+        }
+        Ok(())
     }
 }
 

@@ -15,6 +15,7 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
+use std::time::Duration;
 
 use poste_sys::{child, lock};
 use rustix::fs::{AtFlags, CWD, FlockOperation, Mode, OFlags, flock};
@@ -24,11 +25,17 @@ use crate::error::{Error, Kind};
 use crate::name::claim::{self, Object};
 use crate::name::owner::Owner;
 use crate::name::runtime;
-use crate::semaphore::Semaphore;
+use crate::semaphore::{NamedFile, Semaphore};
 use crate::wait::Wait;
 
 /// The part of the runtime directory that holds the records.
 const PERMITS: &str = "permits";
+
+/// How long killing a command and what it started may take, before it counts as one that stays.
+const DYING: Wait = Wait::For(Duration::from_millis(200));
+
+/// How often it is looked whether that is done.
+const DYING_PAUSE: Duration = Duration::from_millis(1);
 
 /// The largest record that is read: a name and a few numbers.
 const RECORD_MAX: usize = 4 << 10;
@@ -68,7 +75,7 @@ impl<'a> Permit<'a> {
     /// be found by. What the system said of the record: the permit was given back then.
     pub fn take(semaphore: &'a Semaphore, wait: Wait) -> Result<Permit<'a>, Error> {
         let on = |error: Error| error.on("take a permit of", &semaphore.label());
-        let object = semaphore.object().ok_or_else(|| {
+        let file = semaphore.object().ok_or_else(|| {
             on(Error::new(Kind::NotSupported, "only a named semaphore can be found again")
                 .with_hint("use Semaphore::wait and post"))
         })?;
@@ -80,7 +87,7 @@ impl<'a> Permit<'a> {
         let path = directory.join(format!("{:016x}", crate::sequence::draw()));
         let note = Note {
             semaphore: semaphore.label().to_owned(),
-            object,
+            file,
             owner: Owner::myself(),
             command: None,
         };
@@ -101,9 +108,10 @@ impl<'a> Permit<'a> {
         self.end()
     }
 
-    /// Starts a command that works under this permit: it dies (SIGKILL) with the calling thread, and
-    /// the permit counts as lost only when it is gone too. Neither holds for what it starts itself,
-    /// nor the first for a program with more rights than its caller (set-user-ID).
+    /// Starts a command that works under this permit: with all that it starts it dies (SIGKILL) with
+    /// the calling thread, and the permit counts as lost only when they are gone too. What stays then
+    /// is a program of another user (set-user-ID), and the permit with it. The child is the command's
+    /// guard, a process between that ends as the command does and passes signals on to it.
     ///
     /// # Errors
     /// Those of [`Command::spawn`]; what the system said of the record: the command was ended then.
@@ -226,7 +234,7 @@ struct Note {
     /// The semaphore's name.
     semaphore: String,
     /// Its file: another one of the same name has other permits.
-    object: Object,
+    file: NamedFile,
     /// Who took the permit.
     owner: Owner,
     /// The command that works under it.
@@ -237,7 +245,7 @@ impl Note {
     /// The semaphore, if it is still the same.
     fn open(&self) -> Result<Option<Semaphore>, Error> {
         match Semaphore::open(&self.semaphore) {
-            Ok(semaphore) if semaphore.object() == Some(self.object) => Ok(Some(semaphore)),
+            Ok(semaphore) if semaphore.object() == Some(self.file) => Ok(Some(semaphore)),
             Ok(_) => Ok(None),
             Err(error) if error.is(&Kind::NotFound) => Ok(None),
             Err(error) => Err(error),
@@ -245,10 +253,10 @@ impl Note {
     }
 
     fn to_text(&self) -> String {
-        let Object { device, inode } = self.object;
+        let NamedFile { object: Object { device, inode }, born } = self.file;
         let mut text = format!("poste 1\nowner {}\nobject {device} {inode}\n", self.owner);
         // Writing to a string never fails; `take` refuses names of several lines.
-        let _ = writeln!(text, "semaphore {}", self.semaphore);
+        let _ = writeln!(text, "born {born}\nsemaphore {}", self.semaphore);
         // The last line says that it is whole.
         text.push_str("end\n");
         text
@@ -260,28 +268,32 @@ impl Note {
             return None;
         }
         let (mut semaphore, mut object, mut owner, mut command) = (None, None, None, None);
+        let mut born = 0;
         for line in lines {
             match line.split_once(' ') {
                 Some(("semaphore", value)) => semaphore = Some(value.to_owned()),
                 Some(("owner", value)) => owner = Some(Owner::parse(value)?),
                 Some(("command", value)) => command = Some(Owner::parse(value)?),
-                Some(("object", value)) => {
-                    let (device, inode) = value.split_once(' ')?;
-                    object =
-                        Some(Object { device: device.parse().ok()?, inode: inode.parse().ok()? });
-                }
+                Some(("object", value)) => object = Some(Object::parse(value)?),
+                Some(("born", value)) => born = value.parse().ok()?,
                 _ => {}
             }
         }
-        Some(Note { semaphore: semaphore?, object: object?, owner: owner?, command })
+        let file = NamedFile { object: object?, born };
+        Some(Note { semaphore: semaphore?, file, owner: owner?, command })
     }
 }
 
-/// A free lock or a process that is gone: either proves the owner dead. Its command may outlive it by
-/// a moment.
+/// A free lock or a process that is gone: either proves the owner dead. Its command outlives it by
+/// the moments in which it is killed, which are waited for.
 fn is_lost(file: &File, note: &Note) -> bool {
     let is_dead = lock::is_locked(file.as_fd()) == Ok(false) || note.owner.is_gone();
-    is_dead && note.command.as_ref().is_none_or(Owner::is_gone)
+    is_dead && note.command.as_ref().is_none_or(ends_soon)
+}
+
+fn ends_soon(command: &Owner) -> bool {
+    let look = |_| if command.is_gone() { Ok(()) } else { Err(Errno::AGAIN) };
+    DYING.retry(DYING_PAUSE, look).is_ok()
 }
 
 /// Writes a record that has no name yet, and takes its lock: who is killed now leaves nothing.
@@ -332,7 +344,7 @@ mod tests {
     fn note() -> Note {
         Note {
             semaphore: "/a b".to_owned(),
-            object: Object { device: 1, inode: 2 },
+            file: NamedFile { object: Object { device: 1, inode: 2 }, born: -3 },
             owner: Owner::myself(),
             command: None,
         }
@@ -378,6 +390,19 @@ mod tests {
         assert_eq!(lost[0].give_back().unwrap_err().kind(), Kind::NotFound);
         assert_eq!((mine(), semaphore.value()), (vec![], 1));
         std::mem::forget(permit);
+        Semaphore::remove(&name).unwrap();
+    }
+
+    /// The number of a file may be used again; the moment when it was made may not.
+    #[test]
+    fn a_record_of_another_file_with_the_same_number_gives_nothing() {
+        let name = format!("poste-number-{}", std::process::id());
+        let semaphore = Semaphore::create(&name, 1).unwrap();
+        let file = semaphore.object().unwrap();
+        let note = Note { semaphore: format!("/{name}"), file, ..note() };
+        assert!(note.open().unwrap().is_some());
+        let earlier = NamedFile { born: file.born - 1, ..file };
+        assert!(Note { file: earlier, ..note }.open().unwrap().is_none());
         Semaphore::remove(&name).unwrap();
     }
 

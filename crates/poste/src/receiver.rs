@@ -5,18 +5,16 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
-use rustix::io::Errno;
-
 use crate::address::Address;
 use crate::capabilities::{Capabilities, Counters, Facts};
 use crate::duplex::Duplex;
-use crate::envelope::{Header, PieceKind, Speaker, body_check};
+use crate::envelope::{CallBlock, Header, PieceKind, Speaker, body_check};
 use crate::error::{Error, Kind};
 use crate::inheritance::{self, Role};
 use crate::joining::{Joining, Origin};
 use crate::mechanism::{
-    Arrival, EndTraits, Mechanism, News, Opened, Opening, Pollable, RecvEnd, Settle, inherited,
-    resolve,
+    Arrival, EndTraits, Mechanism, News, Opened, Opening, Pollable, RAW_HINT, RecvEnd, Settle,
+    inherited, resolve,
 };
 use crate::message::{Message, OwnedMessage, Place, Taken, WayBack};
 use crate::options::{Create, Options};
@@ -126,7 +124,9 @@ impl Receiver {
     ///
     /// # Errors
     /// `Disconnected` where nothing can come any more; `Corrupt` where what came is no message of
-    /// poste's (it is passed over); `TooLarge` where it is larger than this end takes; `Removed`.
+    /// poste's (it is passed over); `TooLarge` where it is larger than this end takes; `Removed`
+    /// (a POSIX queue's removal wakes nobody: a timed form notices it within a second, one that
+    /// blocks already doesn't).
     pub fn recv(&mut self) -> Result<Message<'_>, Error> {
         self.recv_wait(Wait::Forever)
     }
@@ -198,7 +198,8 @@ impl Receiver {
     }
 
     /// Receives up to `max` messages: waits for the first, and takes what else is there. Returns
-    /// how many there were.
+    /// how many there were. From a mailbox they are claimed together: what `each` did not get,
+    /// because it panicked or this process ended, comes again marked as redelivered.
     ///
     /// # Errors
     /// As [`Receiver::recv`], for the first.
@@ -209,6 +210,7 @@ impl Receiver {
     ) -> Result<usize, Error> {
         let mut count = 0;
         while count < max {
+            self.taken.end.batch(max - count);
             match self.recv_wait(if count == 0 { Wait::Forever } else { Wait::Not }) {
                 Ok(message) => each(message),
                 Err(error) if count == 0 => return Err(error),
@@ -266,7 +268,8 @@ impl Receiver {
 
     /// A level-triggered descriptor that is readable while a message is there, also where it lies
     /// in user space already; poll it for reading. After it says so a receive that doesn't wait may
-    /// still find nothing: a part of a message has arrived.
+    /// still find nothing: a part of a message has arrived. That a POSIX queue is removed it doesn't
+    /// show: receive now and then.
     ///
     /// # Errors
     /// `NotSupported` where the mechanism has none (its capabilities say so).
@@ -442,12 +445,10 @@ impl Receiver {
             }
         }
         if self.traits.bare || self.options.is_raw() {
-            if arrival.descriptors_lost {
-                self.taken.arrival.descriptors.clear();
-                return Err(descriptors_lost());
-            }
+            self.taken.arrival.check_loss()?;
+            let arrival = &self.taken.arrival;
             self.taken.place = Place::Piece(0..arrival.size);
-            self.taken.way_back = Some(WayBack { call: None, piece_size: self.traits.piece_size });
+            self.taken.way_back = Some(self.way_back(None));
             self.taken.priority = arrival.priority.unwrap_or(0);
             self.taken.sequence = if self.traits.bare { arrival.sequence } else { 0 };
             return Ok(true);
@@ -465,18 +466,7 @@ impl Receiver {
             // An answer that nobody here waits for, or a peer that says more than we understand.
             return Ok(false);
         }
-        let announced = usize::from(header.descriptors);
-        if arrival.descriptors.len() < announced {
-            let lost = arrival.descriptors_lost;
-            self.taken.arrival.descriptors.clear();
-            return Err(if lost {
-                descriptors_lost()
-            } else {
-                corrupt("it announces descriptors that did not come".to_owned())
-            });
-        }
-        // What was not announced is closed.
-        self.taken.arrival.descriptors.truncate(announced);
+        self.taken.arrival.keep_descriptors(header.descriptors)?;
         let arrival = &self.taken.arrival;
         let speaker = header
             .speaker
@@ -508,19 +498,17 @@ impl Receiver {
         }
         self.taken.priority = header.priority;
         self.taken.sequence = speaker.sequence;
-        let piece_size = self.traits.piece_size;
-        self.taken.way_back = header.call.map(|call| WayBack { call: Some(call), piece_size });
+        self.taken.way_back = header.call.map(|call| self.way_back(Some(call)));
         Ok(true)
+    }
+
+    /// How an answer goes back over this channel.
+    fn way_back(&self, call: Option<CallBlock>) -> WayBack {
+        let descriptors = self.mechanism.capabilities.descriptors;
+        WayBack { call, piece_size: self.traits.piece_size, descriptors }
     }
 }
 
-/// This process may open no more descriptors, so the kernel has closed those of a message.
-fn descriptors_lost() -> Error {
-    Error::system(Errno::MFILE, "descriptors that came with a message were lost")
-}
-
 fn corrupt(detail: String) -> Error {
-    Error::new(Kind::Corrupt, detail).with_hint(
-        "a peer that knows nothing of poste is spoken to in raw mode (--raw, Options::raw)",
-    )
+    Error::new(Kind::Corrupt, detail).with_hint(RAW_HINT)
 }

@@ -7,7 +7,7 @@
 //! and only a `Permit` leaves a proof of it.
 //! Sources: sem_overview(7), sem_open(3), sem_wait(3), sem_post(3), sem_getvalue(3).
 
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use poste_sys::segment::{Segment, page_size};
@@ -16,6 +16,7 @@ use rustix::fs::{OFlags, Stat};
 use rustix::io::Errno;
 
 use crate::error::{Error, Kind};
+use crate::mechanism::path;
 use crate::memory::Memory;
 use crate::name::claim::Object;
 use crate::name::shm_file::{ShmName, Sort, reserve};
@@ -52,7 +53,16 @@ pub struct Semaphore {
     semaphore: sys::Semaphore,
     label: String,
     /// The file of a named one.
-    object: Option<Object>,
+    object: Option<NamedFile>,
+}
+
+/// The file of a named semaphore: another one may have its number later, but wasn't born with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct NamedFile {
+    /// Which file it is.
+    pub(crate) object: Object,
+    /// When it was made, in nanoseconds; 0 where the file system doesn't say.
+    pub(crate) born: i128,
 }
 
 impl Semaphore {
@@ -85,8 +95,9 @@ impl Semaphore {
             init(segment, 0, value)
         };
         let (file, semaphore) = name.create(sys::SIZE, mode, fill).map_err(on)?;
-        let stat = rustix::fs::fstat(file).map_err(|errno| on(refused(errno)))?;
-        Ok(Semaphore { semaphore, label: name.to_string(), object: Some(object(&stat)) })
+        let stat = rustix::fs::fstat(&file).map_err(|errno| on(refused(errno)))?;
+        let object = Some(named_file(&file, &stat));
+        Ok(Semaphore { semaphore, label: name.to_string(), object })
     }
 
     /// Opens a named semaphore that is there.
@@ -107,7 +118,8 @@ impl Semaphore {
         let semaphore = map(file.as_fd(), 0)
             .and_then(|(segment, offset)| sys::Semaphore::at(segment, offset).map_err(refused));
         let semaphore = semaphore.map_err(on)?;
-        Ok(Semaphore { semaphore, label: name.to_string(), object: Some(object(&stat)) })
+        let object = Some(named_file(&file, &stat));
+        Ok(Semaphore { semaphore, label: name.to_string(), object })
     }
 
     /// Takes the name away; who has the semaphore open keeps it.
@@ -253,7 +265,7 @@ impl Semaphore {
     }
 
     /// The file of a named one.
-    pub(crate) fn object(&self) -> Option<Object> {
+    pub(crate) fn object(&self) -> Option<NamedFile> {
         self.object
     }
 }
@@ -292,6 +304,6 @@ fn refused(errno: Errno) -> Error {
     }
 }
 
-fn object(stat: &Stat) -> Object {
-    Object { device: stat.st_dev, inode: stat.st_ino }
+fn named_file(file: &OwnedFd, stat: &Stat) -> NamedFile {
+    NamedFile { object: path::object(stat), born: path::born_open(file) }
 }

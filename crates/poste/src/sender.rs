@@ -132,8 +132,9 @@ impl Sender {
     /// Sends a message, waiting for room as long as it takes.
     ///
     /// # Errors
-    /// `TooLarge` with the limit, `Disconnected`, `NoReceiver`, `Removed`, and others as the system
-    /// says. Not one byte was accepted then, and the message is still the caller's.
+    /// `TooLarge` with the limit, `Disconnected`, `NoReceiver`, `Removed` (of a full POSIX queue a
+    /// timed form notices it within a second, one that blocks already doesn't), and others as the
+    /// system says. Not one byte was accepted then, and the message is still the caller's.
     pub fn send<'a>(&mut self, message: impl Into<Outgoing<'a>>) -> Result<Level, Error> {
         self.send_wait(message, Wait::Forever)
     }

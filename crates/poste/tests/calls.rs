@@ -1,9 +1,13 @@
 //! Calls and answers over every mechanism with a way back, enveloped and raw.
 
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
 use std::thread;
 use std::time::Duration;
 
-use poste::{Kind, Options, Peers, Receiver, Sender, Wait};
+use poste::{Kind, Options, Outgoing, Peers, Receiver, Sender, Wait};
 
 const TIME: Wait = Wait::For(Duration::from_secs(10));
 
@@ -185,5 +189,46 @@ fn a_connected_sender_sees_that_the_other_side_is_gone() {
         assert_ne!(sender.facts().peers, Peers::AllGone, "{address}");
         drop(server);
         assert_eq!(sender.facts().peers, Peers::AllGone, "{address}");
+    }
+}
+
+/// An answer takes descriptors and its priority along, also one in pieces; where descriptors don't
+/// travel it is refused, and nothing is dropped in silence.
+#[test]
+fn an_answer_takes_descriptors_along() {
+    for address in addresses("descriptors") {
+        for size in [1, 200_000] {
+            let mut server = Receiver::create(&address).unwrap();
+            let address = server.address().to_string();
+            let thread = thread::spawn(move || {
+                let mut question = server.recv().unwrap();
+                let (mut reader, writer) = UnixStream::pair().unwrap();
+                let body = vec![7; size];
+                let answer = Outgoing::from(&body[..]).priority(5);
+                let sent = question.reply(answer.descriptors(&[writer.as_fd()]));
+                drop((question, writer));
+                let mut text = String::new();
+                if sent.is_ok() {
+                    reader.read_to_string(&mut text).unwrap();
+                }
+                (sent.map_err(|error| error.kind()), text)
+            });
+            let mut client = Sender::open(&address).unwrap();
+            let can = client.capabilities().descriptors;
+            let wait = if can { TIME } else { Wait::For(Duration::from_millis(200)) };
+            if !can {
+                client.call("give", wait).unwrap_err();
+                assert_eq!(thread.join().unwrap().0, Err(Kind::NotSupported), "{address}");
+                continue;
+            }
+            let mut answer = client.call("give", wait).unwrap();
+            assert_eq!((answer.len(), answer.priority()), (size, 5), "{address}");
+            let descriptors = answer.take_descriptors();
+            assert_eq!(descriptors.len(), 1, "{address}");
+            for descriptor in descriptors {
+                File::from(descriptor).write_all(b"through it").unwrap();
+            }
+            assert_eq!(thread.join().unwrap(), (Ok(()), "through it".to_owned()), "{address}");
+        }
     }
 }

@@ -1,8 +1,8 @@
 //! `poste call`: asks a question and prints the answer.
 
-use poste::{Kind, Sender};
+use poste::{Kind, Sender, Wait};
 
-use super::send::body_max;
+use super::send::{beyond, body_max};
 use crate::args::Call;
 use crate::exit::{Code, Failure, Stop};
 use crate::input::Input;
@@ -11,24 +11,27 @@ use crate::resolve;
 use crate::sources::Origin;
 use crate::{notice, signals};
 
-/// Opens the input and the channel, asks and prints. All of it within the time given.
+/// Opens the input and the channel, asks and prints. But for reading the question, all of it is
+/// within the time given.
 pub(crate) fn run(args: &Call) -> Result<(), Stop> {
     let target = resolve::calling(args)?;
     let input = Input::open(args.body.as_ref(), args.file.as_ref())?;
+    // One time for both: a server that comes late doesn't give its answer more of it.
+    let wait = resolve::wait(&args.channel).begin();
     let mut sender = Sender::open_with(target.address.to_string(), &target.options)
         .map_err(|error| explain(error.into(), &args.address))?;
     if target.makes_name {
         signals::remove_at_end(sender.address());
     }
     notice::opened(&target.address, sender.address(), sender.capabilities());
-    let mut question = input.whole(body_max(&sender))?;
+    let wait = wait.left().map_or(Wait::Forever, Wait::For);
+    let mut question = input.whole(body_max(&sender), |input| beyond(&sender, &target, input))?;
     let (lines, c_string) = (args.printing.lines, args.channel.c_string);
     question.extend_from_slice(resolve::ending(lines, c_string, target.mechanism));
-    let answer = sender
-        .call(&question, resolve::wait(&args.channel))
-        .map_err(|error| explain(error.into(), &args.address))?;
+    let answer =
+        sender.call(&question, wait).map_err(|error| explain(error.into(), &args.address))?;
     let shown = Shown::from(&answer);
-    let shown = if c_string { shown.without_nul() } else { shown };
+    let shown = if c_string { shown.as_c_string() } else { shown };
     let (address, capabilities) = (sender.address(), sender.capabilities());
     let origin = Origin { address, is_one_of_several: false, capabilities };
     let style = Style::new(&args.printing, resolve::is_raw(&args.channel));

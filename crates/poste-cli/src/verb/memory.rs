@@ -8,7 +8,7 @@ use std::os::unix::ffi::OsStrExt as _;
 
 use poste::{Error, Kind};
 
-use crate::args::{Memory, MemoryRead, MemoryWrite};
+use crate::args::direct::{Memory, MemoryRead, MemoryWrite};
 use crate::exit::{Code, Failure, Stop};
 use crate::input::{CHUNK, Stream};
 use crate::output::{self, Output};
@@ -55,15 +55,12 @@ fn make(args: &MemoryWrite, bytes: &[u8]) -> Result<(), Error> {
 fn bytes(args: &MemoryWrite) -> Result<Vec<u8>, Failure> {
     let mut bytes = match &args.text {
         Some(text) => text.as_bytes().to_vec(),
-        None => Stream::standard()?.read_whole(INPUT_MAX)?,
+        None => Stream::standard()?.read_whole(INPUT_MAX, |input| {
+            let what =
+                format!("cannot write {}: {input} has more than {INPUT_MAX} bytes", args.name);
+            Failure::new(Code::Failed, what, "a program makes larger ones: poste::Memory::create")
+        })?,
     };
-    if bytes.len() > INPUT_MAX {
-        return Err(Failure::new(
-            Code::Failed,
-            format!("cannot write {}: standard input has more than {INPUT_MAX} bytes", args.name),
-            "a program makes larger ones: poste::Memory::create",
-        ));
-    }
     if args.c_string {
         bytes.push(0);
     }

@@ -83,7 +83,7 @@ fn hand_on(args: &Recv, sources: &mut Sources) -> Result<(), Stop> {
 /// A message as it is printed or handed on.
 fn shown<'a>(args: &Recv, message: &'a Message<'_>) -> Shown<'a> {
     let shown = Shown::from(message);
-    if args.channel.c_string { shown.without_nul() } else { shown }
+    if args.channel.c_string { shown.as_c_string() } else { shown }
 }
 
 /// Takes the objects away that were received from.

@@ -51,8 +51,11 @@ fn answer(args: &Reply, target: &Target, message: &mut Message<'_>, origin: Orig
         Ok(answer) => message.reply(answer),
         Err(why) => {
             notice::say(why);
-            // Bytes can't be told from an answer: without an envelope nothing is said.
-            if resolve::is_raw(&args.channel) { Ok(()) } else { message.reply_error(why) }
+            match message.reply_error(why) {
+                // Raw, without a connection: nothing can be said, and the caller's time runs out.
+                Err(error) if error.kind() == Kind::NotSupported => Ok(()),
+                told => told,
+            }
         }
     };
     match told {
@@ -71,7 +74,7 @@ fn make<'a>(
     origin: Origin<'_>,
 ) -> Result<Cow<'a, [u8]>, String> {
     let shown = Shown::from(message);
-    let shown = if args.channel.c_string { shown.without_nul() } else { shown };
+    let shown = if args.channel.c_string { shown.as_c_string() } else { shown };
     if let Some(body) = &args.body {
         return Ok(body.as_bytes().into());
     }

@@ -14,7 +14,7 @@ use poste::{Error, Kind, Permit, Wait};
 use rustix::io::Errno;
 use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
 
-use crate::args::{Semaphore, SemaphoreCreate, SemaphoreHold, SemaphoreWait};
+use crate::args::direct::{Semaphore, SemaphoreCreate, SemaphoreHold, SemaphoreWait};
 use crate::exit::{Code, Failure, Stop};
 use crate::output::Output;
 use crate::signals;

@@ -33,9 +33,11 @@ fn send(args: &Send, target: &Target, input: Input, post: &mut Post) -> Result<(
         // On a byte stream raw lines keep their marks: nothing has to be cut up.
         (Input::Stream(stream), Some(_)) if plain => copy(stream, post),
         (Input::Stream(stream), None) if plain && args.count.is_none() => copy(stream, post),
-        (Input::Stream(stream), Some(mark)) => records(stream, mark, post),
+        (Input::Stream(stream), Some(mark)) => records(stream, mark, target, post),
         (Input::Stream(mut stream), None) => {
-            let body = stream.read_whole(body_max(&post.sender))?;
+            let sender = &post.sender;
+            let body =
+                stream.read_whole(body_max(sender), |input| beyond(sender, target, input))?;
             post.repeat(&body, args.count)
         }
     }
@@ -62,7 +64,7 @@ fn copy(mut stream: Stream, post: &mut Post) -> Result<(), Stop> {
 }
 
 /// One message for what stands before each mark; what stands after the last one is a message too.
-fn records(mut stream: Stream, mark: u8, post: &mut Post) -> Result<(), Stop> {
+fn records(mut stream: Stream, mark: u8, target: &Target, post: &mut Post) -> Result<(), Stop> {
     let limit = body_max(&post.sender);
     let mut chunk = vec![0; CHUNK];
     let mut begun = Vec::new();
@@ -86,8 +88,11 @@ fn records(mut stream: Stream, mark: u8, post: &mut Post) -> Result<(), Stop> {
         }
         begun.extend_from_slice(rest);
         if begun.len() > limit {
-            // Too large already, wherever it ends: the library says so.
-            return post.post(&begun);
+            // Too large already, wherever it ends. What was fed before it is sent.
+            post.flush()?;
+            let record = if mark == b'\n' { "a line" } else { "a record" };
+            let input = format!("{record} of {}", stream.name());
+            return Err(beyond(&post.sender, target, &input).into());
         }
     }
     if begun.is_empty() { Ok(()) } else { post.post(&begun) }
@@ -111,6 +116,23 @@ pub(super) fn body_max(sender: &Sender) -> usize {
         usize::MAX => RAW_PACKET_MAX,
         size => size,
     }
+}
+
+/// An input that is larger than any message, by how much isn't known.
+pub(super) fn beyond(sender: &Sender, target: &Target, input: &str) -> Failure {
+    let (address, limit) = (sender.address(), body_max(sender));
+    let hint = if sender.capabilities().pieces && !target.options.is_raw() {
+        "send it in several messages (--lines), raw (--raw), or allow larger ones at both ends \
+         (--message-size)"
+    } else if target.mechanism.settings.contains(&"message-size") {
+        "make the channel anew with a larger message size (--message-size), or send less at once"
+    } else {
+        "send less at once, or use a mechanism that cuts messages up, such as unix:"
+    };
+    let what = format!(
+        "cannot send to {address}: {input} has more than {limit} bytes, the largest message's size"
+    );
+    Failure::new(Code::Failed, what, hint)
 }
 
 /// A sender, and what all its messages have in common.

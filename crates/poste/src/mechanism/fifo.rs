@@ -5,39 +5,32 @@
 //! makes it quiet again, and waits for the next; inotify tells a waiting end that the other one has
 //! opened, or that the name is gone. An enveloped FIFO has one receiver, by a claim; opened as
 //! shared, several take turns under a lock.
-//! Sources: fifo(7), pipe(7), open(2) (ENXIO), flock(2), inotify(7).
+//! How it is made and listed stands in fifo_objects.rs, who may read in fifo_turns.rs, and
+//! what wakes an end in fifo_watch.rs.
+//! Sources: fifo(7), pipe(7), inotify(7).
 
-use std::collections::BTreeMap;
-use std::ffi::OsStr;
-use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use poste_sys::lock;
 use rustix::event::PollFlags;
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
-use rustix::fs::inotify::{self, WatchFlags};
-use rustix::fs::{CWD, FileType, FlockOperation, Mode, OFlags, Stat, flock, mkfifoat};
+use rustix::fs::OFlags;
+use rustix::fs::inotify::WatchFlags;
 use rustix::io::Errno;
-use rustix::pipe::fcntl_getpipe_size;
-use rustix::process::{PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
 
+use super::fifo_objects::{check, ensure, list, make, open, place, remove};
+use super::fifo_turns::Place;
+use super::fifo_watch::{GONE, Watch, drain, watch};
 use super::link::Link;
 use super::pipe::{OpenedReceiver, OpenedSender, set_capacity};
 use super::wire::Flow;
-use super::{Arrival, EndTraits, Frame, Mechanism, News, Opened, Opening, Pollable, path};
+use super::{Arrival, EndTraits, Frame, Mechanism, News, Opened, Opening, Pollable};
 use super::{RecvEnd, SendEnd};
-use crate::address::Address;
 use crate::capabilities::{Capabilities, Peers};
 use crate::error::{Error, Kind};
-use crate::name::claim::{self, Claim, Seized};
-use crate::name::descriptors::{Opened as Descriptor, What};
-use crate::name::registry;
-use crate::object::{Listing, Object};
-use crate::options::{Create, Options};
-use crate::survey::{Survey, age_of_file, end_of, since};
+use crate::options::Options;
 use crate::wait::{Halt, Wait};
 
 /// Named pipe.
@@ -55,133 +48,6 @@ pub static MECHANISM: Mechanism = Mechanism {
     place,
     limits: &["fs.pipe-max-size", "fs.pipe-user-pages-soft", "RLIMIT_NOFILE"],
 };
-
-fn remove(address: &Address) -> Result<(), Error> {
-    let path = path::of(address)?;
-    path::remove(path, FileType::Fifo, "FIFO")?;
-    if let Ok(key) = path::key(path) {
-        registry::forget(&key);
-        // A dead receiver's lock goes with its FIFO; one that can't be read is gc's.
-        if let Ok(Some(seized)) = Seized::of(&reader_key(&key)) {
-            seized.take_away()?;
-        }
-    }
-    Ok(())
-}
-
-/// The address as it is listed.
-fn place(address: &Address) -> Result<Address, Error> {
-    check(path::of(address)?, address)?;
-    path::absolute_address(address, path::of(address)?)
-}
-
-/// The FIFOs that poste made, and those that somebody has open.
-fn list(survey: &Survey) -> Listing {
-    let mut listing = Listing::none();
-    let mut places = BTreeMap::new();
-    for (entry, record) in survey.recorded("fifo") {
-        let place = PathBuf::from(OsStr::from_bytes(record.address.rest()));
-        match rustix::fs::lstat(&place) {
-            Ok(stat) if record.object == Some(path::object(&stat)) => {
-                places.insert(place, Some(record.made));
-            }
-            Ok(_) | Err(Errno::NOENT | Errno::NOTDIR) if entry.maker.is_none() => {
-                listing.gone.push(entry.clone());
-            }
-            _ => {}
-        }
-    }
-    for (what, opened) in survey.descriptors.all() {
-        let (What::Fifo(object), Some(first)) = (what, opened.first()) else { continue };
-        let is_it = |stat| path::object(&stat) == object;
-        if rustix::fs::lstat(&first.path).is_ok_and(is_it) {
-            places.entry(first.path.clone()).or_insert(None);
-        }
-    }
-    let wanted = survey.wanted("fifo").map(|address| OsStr::from_bytes(address.rest()));
-    if let Some(wanted) = wanted {
-        places.entry(PathBuf::from(wanted)).or_insert(None);
-    }
-    for (place, made) in places {
-        let object = look(survey, &place, made, &mut listing);
-        listing.objects.extend(object);
-    }
-    listing
-}
-
-fn look(survey: &Survey, place: &Path, made: Option<u64>, listing: &mut Listing) -> Option<Object> {
-    let stat = rustix::fs::lstat(place).ok()?;
-    path::expect(&stat, FileType::Fifo, "FIFO").ok()?;
-    let mut object = Object::new("fifo", Address::new("fifo", place.as_os_str().as_bytes()).ok()?);
-    object.mode = Some(stat.st_mode & 0o777);
-    survey.owned(&mut object, stat.st_uid);
-    object.age = made.and_then(since).or_else(|| age_of_file(place));
-    let what = What::Fifo(path::object(&stat));
-    let inside = survey.descriptors.of(what).iter().find_map(|opened| look_inside(opened, &stat));
-    (object.bytes, object.capacity) = inside.unzip();
-    let holders = survey.holders(what, end_of);
-    survey.held(&mut object, holders, listing);
-    Some(object)
-}
-
-/// How many bytes lie in a FIFO, and for how many there is room. Opening it would tell its users
-/// that somebody came: a copy of a descriptor that is open already tells nobody.
-fn look_inside(opened: &Descriptor, stat: &Stat) -> Option<(u64, u64)> {
-    let pid = rustix::process::Pid::from_raw(opened.pid as i32)?;
-    let process = pidfd_open(pid, PidfdFlags::empty()).ok()?;
-    let copy = pidfd_getfd(&process, opened.number as i32, PidfdGetfdFlags::empty()).ok()?;
-    let is_it = path::object(&rustix::fs::fstat(&copy).ok()?) == path::object(stat);
-    let size = fcntl_getpipe_size(&copy).ok()?;
-    is_it.then(|| Some((rustix::io::ioctl_fionread(&copy).ok()?, size as u64)))?
-}
-
-fn make(opening: &Opening<'_>) -> Result<(), Error> {
-    path::place(opening.address, opening.options.mode_or_default(), |name| {
-        mkfifoat(CWD, name, Mode::RUSR | Mode::WUSR)
-    })
-}
-
-/// Makes the FIFO where that is asked for; what is there is used if it is one.
-fn ensure<'a>(opening: &'a Opening<'_>) -> Result<&'a Path, Error> {
-    let path = path::of(opening.address)?;
-    path::refuse_planted(path, opening.options.create != Create::No)?;
-    match opening.options.create {
-        Create::No => {}
-        Create::New => make(opening)?,
-        Create::IfAbsent => match make(opening) {
-            Err(error) if error.errno() == Some(Errno::EXIST.raw_os_error()) => {}
-            done => done?,
-        },
-    }
-    Ok(path)
-}
-
-/// Opens the FIFO without waiting for the other side; `ENXIO` where a reader is missing.
-fn open(path: &Path, access: OFlags) -> Result<OwnedFd, Errno> {
-    let flags = access | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
-    let descriptor = rustix::fs::open(path, flags, Mode::empty())?;
-    // What was checked may have been replaced since: nothing is written into what is no FIFO.
-    let stat = rustix::fs::fstat(&descriptor)?;
-    if FileType::from_raw_mode(stat.st_mode) != FileType::Fifo {
-        return Err(Errno::NOENT);
-    }
-    // This description is ours alone; plain calls on it wait from now on.
-    let flags = rustix::fs::fcntl_getfl(&descriptor)?;
-    rustix::fs::fcntl_setfl(&descriptor, flags - OFlags::NONBLOCK)?;
-    Ok(descriptor)
-}
-
-/// Refuses what is no FIFO before it is opened: opening a device may do things.
-fn check(path: &Path, address: &Address) -> Result<(), Error> {
-    let stat = rustix::fs::stat(path).map_err(|errno| {
-        let error = path::missing(errno, "FIFO");
-        match errno {
-            Errno::NOENT => error.with_hint(format!("make it: poste create {}", address.bare())),
-            _ => error,
-        }
-    })?;
-    path::expect(&stat, FileType::Fifo, "FIFO")
-}
 
 fn traits(opening: &Opening<'_>, capacity: Option<usize>) -> EndTraits {
     EndTraits {
@@ -323,21 +189,6 @@ impl Writer {
     }
 }
 
-/// An inotify descriptor on the object at a path: what happens to it, and that it goes.
-fn watch(path: &Path, flags: WatchFlags) -> Result<OwnedFd, Errno> {
-    let create = inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK;
-    let descriptor = inotify::init(create)?;
-    inotify::add_watch(&descriptor, path, flags | WatchFlags::ATTRIB | WatchFlags::MOVE_SELF)?;
-    Ok(descriptor)
-}
-
-/// Reads away what an inotify descriptor has to say: that it said something is enough.
-fn drain(descriptor: impl AsFd) {
-    let mut buffer = [MaybeUninit::uninit(); 4096];
-    let mut reader = inotify::Reader::new(descriptor, &mut buffer);
-    while reader.next().is_ok() {}
-}
-
 impl SendEnd for Writer {
     fn send(&mut self, frame: &Frame<'_>, wait: Wait) -> Result<usize, Error> {
         let wait = wait.begin();
@@ -398,60 +249,6 @@ fn open_receiver(opening: &Opening<'_>) -> Result<OpenedReceiver, Error> {
     })
 }
 
-/// Whose turn it is to read.
-enum Place {
-    /// Raw: whoever reads, reads.
-    Anyone,
-    /// The one receiver, while it has this claim.
-    Alone { _claim: Box<Claim> },
-    /// One of several. Each keeps a shared lock on the FIFO, so that nobody claims it alone, and
-    /// takes a second one for its turn; for that it is open for writing too, so they see no end.
-    InTurn(OwnedFd),
-}
-
-impl Place {
-    /// Who comes alone claims first and then looks for those who share; who shares locks first and
-    /// then looks for a claim: so at least one of two sees the other.
-    fn take(path: &Path, opening: &Opening<'_>) -> Result<Place, Error> {
-        if opening.options.is_raw() {
-            return Ok(Place::Anyone);
-        }
-        let key = reader_key(&path::key(path)?);
-        if opening.options.shared {
-            let descriptor = locked(path, OFlags::RDWR, FlockOperation::NonBlockingLockShared)?;
-            return match claim::holder(&key)? {
-                Some(owner) => Err(has_receiver(Some(owner.describe()))),
-                None => Ok(Place::InTurn(descriptor)),
-            };
-        }
-        let address = path::absolute_address(opening.address, path)?;
-        let claim = Claim::take(&key, &address.to_string())?;
-        // Nobody shares it; the lock itself isn't needed any longer.
-        drop(locked(path, OFlags::RDONLY, FlockOperation::NonBlockingLockExclusive)?);
-        Ok(Place::Alone { _claim: Box::new(claim) })
-    }
-}
-
-/// The key of the claim of a FIFO's one receiver.
-fn reader_key(key: &str) -> String {
-    format!("reader:{key}")
-}
-
-fn locked(path: &Path, access: OFlags, how: FlockOperation) -> Result<OwnedFd, Error> {
-    let flags = access | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let descriptor = rustix::fs::open(path, flags, Mode::empty()).map_err(system)?;
-    flock(&descriptor, how).map_err(|errno| match errno {
-        Errno::WOULDBLOCK => has_receiver(None),
-        _ => system(errno),
-    })?;
-    Ok(descriptor)
-}
-
-fn has_receiver(owner: Option<String>) -> Error {
-    Error::new(Kind::NameInUse { owner }, "the FIFO has a receiver already")
-        .with_hint("an enveloped FIFO has one, or several that all open it with ?shared")
-}
-
 /// How long a turn takes at most when all is well: a few microseconds. So often is it asked for.
 const TURN_PAUSE: Duration = Duration::from_micros(200);
 
@@ -468,41 +265,6 @@ struct Reader {
     /// Something was read since the read end was opened last.
     has_writer: bool,
     had_writer: bool,
-}
-
-/// Ready when the FIFO has something, or its last writer went, or its name is gone.
-///
-/// The FIFO stands in it only while this is waited on: each write to a descriptor on watch costs its
-/// writer more.
-struct Watch {
-    epoll: OwnedFd,
-    gone: OwnedFd,
-    has_data: bool,
-}
-
-impl Watch {
-    fn new(path: &Path) -> Result<Watch, Errno> {
-        let gone = watch(path, WatchFlags::DELETE_SELF)?;
-        let epoll = epoll::create(CreateFlags::CLOEXEC)?;
-        epoll::add(&epoll, &gone, EventData::new_u64(GONE), EventFlags::IN)?;
-        Ok(Watch { epoll, gone, has_data: false })
-    }
-
-    fn add(&mut self, fifo: impl AsFd) -> Result<(), Errno> {
-        if !self.has_data {
-            epoll::add(&self.epoll, fifo, EventData::new_u64(DATA), EventFlags::IN)?;
-            self.has_data = true;
-        }
-        Ok(())
-    }
-
-    fn delete(&mut self, fifo: impl AsFd) -> Result<(), Errno> {
-        if self.has_data {
-            epoll::delete(&self.epoll, fifo)?;
-            self.has_data = false;
-        }
-        Ok(())
-    }
 }
 
 impl Reader {
@@ -670,10 +432,6 @@ fn take_whole(link: &mut Link, arrival: &mut Arrival) -> Result<bool, Error> {
         }
     }
 }
-
-/// The epoll entries of a reader.
-const DATA: u64 = 0;
-const GONE: u64 = 1;
 
 impl RecvEnd for Reader {
     fn recv(&mut self, arrival: &mut Arrival, wait: Wait) -> Result<(), Error> {

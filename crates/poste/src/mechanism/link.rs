@@ -388,6 +388,14 @@ impl SendEnd for Link {
         Link::half_close(self)
     }
 
+    fn dismiss(&mut self, _to: u64) -> Result<(), Error> {
+        if !matches!(self.wire.flow(), Flow::Stream | Flow::Packet) {
+            return Err(Error::new(Kind::NotSupported, "there is no connection to end"));
+        }
+        rustix::net::shutdown(self.wire.descriptor(), Shutdown::Both)
+            .map_err(|errno| Error::system(errno, ""))
+    }
+
     fn split(self: Box<Self>) -> Result<Halves, Error> {
         let flow = self.wire.flow();
         if !matches!(flow, Flow::Stream | Flow::Packet) || self.farewell.is_some() {

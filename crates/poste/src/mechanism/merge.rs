@@ -393,6 +393,12 @@ impl SendEnd for Merge {
         Ok(done)
     }
 
+    fn dismiss(&mut self, to: u64) -> Result<(), Error> {
+        let link = slot_of(&mut self.connections, to).and_then(|(_, slot)| slot.link.as_mut());
+        // One who is gone need not be told.
+        link.map_or(Ok(()), |link| SendEnd::dismiss(link, to))
+    }
+
     fn pollable(&mut self) -> Result<Pollable<'_>, Error> {
         Err(Error::new(Kind::NotSupported, "the way back goes to many"))
     }

@@ -12,6 +12,7 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use rustix::event::PollFlags;
+use rustix::io::Errno;
 
 use crate::address::Address;
 use crate::capabilities::{Capabilities, Identity, Peers};
@@ -26,6 +27,9 @@ use crate::wait::Wait;
 
 pub(crate) mod descriptor_sets;
 pub mod fifo;
+mod fifo_objects;
+mod fifo_turns;
+mod fifo_watch;
 pub mod inbox;
 mod inet_objects;
 pub mod inherited;
@@ -36,6 +40,7 @@ pub mod merge;
 pub mod pair;
 pub mod path;
 pub mod pipe;
+mod posix_objects;
 pub mod posix_queue;
 pub mod shared_memory;
 pub mod socket;
@@ -269,7 +274,39 @@ impl Arrival {
         descriptors.clear();
         *self = Arrival { descriptors, ..Arrival::default() };
     }
+
+    /// Keeps the descriptors that the envelope announced, and closes what it did not.
+    ///
+    /// # Errors
+    /// `Limit` where the kernel closed some, as this process may open no more; `Corrupt` where they
+    /// did not come.
+    pub fn keep_descriptors(&mut self, announced: u8) -> Result<(), Error> {
+        if self.descriptors.len() >= usize::from(announced) {
+            self.descriptors.truncate(usize::from(announced));
+            return Ok(());
+        }
+        self.check_loss()?;
+        self.descriptors.clear();
+        let detail = "it announces descriptors that did not come";
+        Err(Error::new(Kind::Corrupt, detail).with_hint(RAW_HINT))
+    }
+
+    /// Refuses a message some of whose descriptors were lost, and closes the others.
+    ///
+    /// # Errors
+    /// `Limit` where some were.
+    pub fn check_loss(&mut self) -> Result<(), Error> {
+        if !self.descriptors_lost {
+            return Ok(());
+        }
+        self.descriptors.clear();
+        Err(Error::system(Errno::MFILE, "descriptors that came with a message were lost"))
+    }
 }
+
+/// What to do about bytes that are no envelope.
+pub const RAW_HINT: &str =
+    "a peer that knows nothing of poste is spoken to in raw mode (--raw, Options::raw)";
 
 /// How a message that was taken ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -361,6 +398,15 @@ pub trait SendEnd: Send {
         Err(Error::new(Kind::NotSupported, "this mechanism has no connection to half close"))
     }
 
+    /// Ends the connection that a frame with this `to` would go to: no answer comes, and without an
+    /// envelope nothing else can say so.
+    ///
+    /// # Errors
+    /// `NotSupported` where there is no connection; what the system said.
+    fn dismiss(&mut self, _to: u64) -> Result<(), Error> {
+        Err(Error::new(Kind::NotSupported, "this mechanism has no connection to end"))
+    }
+
     /// The way back: where answers to what is sent here arrive.
     fn back(&mut self) -> Option<&mut dyn RecvEnd> {
         None
@@ -416,6 +462,10 @@ pub trait RecvEnd: Send {
 
     /// So many more messages are wanted: where another may read after us, take in no more.
     fn want(&mut self, _messages: u64) {}
+
+    /// Up to so many messages are about to be received in a row: what can be claimed at once by the
+    /// next `recv` may be. What was claimed is received before anything else.
+    fn batch(&mut self, _messages: usize) {}
 
     /// The way back: answers to what arrived here, each with its `source` as `to`.
     fn back(&mut self) -> Option<&mut dyn SendEnd> {

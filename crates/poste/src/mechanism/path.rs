@@ -3,11 +3,13 @@
 //! Sources: rename(2) (RENAME_NOREPLACE), chmod(2), unlink(2).
 
 use std::ffi::OsStr;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, RenameFlags, Stat, StatxFlags, statx};
+use rustix::fs::{
+    AtFlags, CWD, FileType, Mode, OFlags, RenameFlags, Stat, Statx, StatxFlags, statx,
+};
 use rustix::io::Errno;
 
 use crate::address::Address;
@@ -44,7 +46,7 @@ pub(crate) fn place(
     let mut draft = draft(address, path, &hidden);
     make(&hidden).map_err(system)?;
     if let (Some(draft), Ok(stat)) = (&mut draft, rustix::fs::lstat(&hidden)) {
-        draft.note(object(&stat));
+        draft.note(object(&stat), born(&hidden));
     }
     let placed = rustix::fs::chmod(&hidden, Mode::from_raw_mode(mode))
         .and_then(|()| rename_new(&hidden, path));
@@ -98,13 +100,28 @@ pub(crate) fn object(stat: &Stat) -> Object {
 /// When what stands at a path was made, in nanoseconds; 0 where the file system doesn't say. With
 /// it an object is told from the next one that has its number.
 pub(crate) fn born(path: &Path) -> i128 {
-    match statx(CWD, path, AtFlags::SYMLINK_NOFOLLOW, StatxFlags::BTIME) {
+    birth(statx(CWD, path, AtFlags::SYMLINK_NOFOLLOW, StatxFlags::BTIME))
+}
+
+/// The same of an open file.
+pub(crate) fn born_open(file: impl AsFd) -> i128 {
+    birth(statx(file, "", AtFlags::EMPTY_PATH, StatxFlags::BTIME))
+}
+
+fn birth(found: Result<Statx, Errno>) -> i128 {
+    match found {
         Ok(found) if found.stx_mask & StatxFlags::BTIME.bits() != 0 => {
             let time = found.stx_btime;
             i128::from(time.tv_sec) * 1_000_000_000 + i128::from(time.tv_nsec)
         }
         _ => 0,
     }
+}
+
+/// Whether what stands at a path is still the object that a record names, which was born then, and
+/// not one that has its number by now.
+pub(crate) fn is_still(path: &Path, stat: &Stat, recorded: Option<Object>, then: i128) -> bool {
+    recorded == Some(object(stat)) && born(path) == then
 }
 
 /// The key of a path's claim: the same for every way to write the path.

@@ -224,6 +224,8 @@ pub(super) enum UnixPlace<'a> {
 impl<'a> UnixPlace<'a> {
     pub(super) fn of(address: &'a Address) -> Result<UnixPlace<'a>, Error> {
         match address.rest() {
+            [b'@'] => Err(Error::new(Kind::Invalid, "the abstract name is missing")
+                .with_hint("name it after the @, as in unix:@jobs")),
             [b'@', name @ ..] => Ok(UnixPlace::Abstract(name)),
             _ => Ok(UnixPlace::Path(path::of(address)?)),
         }
@@ -266,6 +268,14 @@ impl<'a> UnixPlace<'a> {
         }
     }
 
+    /// Refuses a link that another user has planted, which leads to somebody else than was meant.
+    fn refuse_planted(&self) -> Result<(), Error> {
+        match self {
+            UnixPlace::Path(path) => path::refuse_planted(path, false),
+            UnixPlace::Abstract(_) => Ok(()),
+        }
+    }
+
     /// Takes the address for a socket, with the mode set from the first moment.
     pub(super) fn bind(
         &self,
@@ -290,18 +300,22 @@ impl<'a> UnixPlace<'a> {
 
     /// Connects a new socket of a type.
     pub(super) fn connect(&self, kind: SocketType, options: &Options) -> Result<OwnedFd, Error> {
+        self.refuse_planted()?;
         let (name, _directory) = self.resolve()?;
         let socket = connect_patiently(options, || {
             let socket = try_new(AddressFamily::UNIX, kind)?;
             try_buffers(&socket, options)?;
             connect(&socket, &name).map(|()| socket)
         })?;
+        // One may have come while nobody was there.
+        self.refuse_planted()?;
         make_blocking(&socket)?;
         Ok(socket)
     }
 
     /// Connects a socket of datagrams anew: to whoever has the name now.
     pub(super) fn reconnect(&self, socket: BorrowedFd<'_>) -> Result<(), Error> {
+        self.refuse_planted()?;
         let (name, _directory) = self.resolve()?;
         connect(socket, &name).map_err(refused)
     }

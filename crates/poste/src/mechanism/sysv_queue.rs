@@ -19,7 +19,7 @@ use poste_sys::sysctl;
 use poste_sys::sysv::{self, Letter, Queue};
 use rustix::io::Errno;
 
-use super::posix_queue::{not_owner, refuse_planted};
+use super::posix_objects::{not_owner, refuse_planted};
 use super::{
     Arrival, EndTraits, Frame, Mechanism, News, Opened, Opening, Pollable, RecvEnd, SendEnd,
     check_envelope_fits,

@@ -57,7 +57,7 @@ fn open_sender(opening: &Opening<'_>) -> Result<OpenedSender, Error> {
     let traits = EndTraits { capacity: send_buffer(&socket), ..EndTraits::DATAGRAM };
     let address = opening.address.clone();
     let end = Sending {
-        link: Link::new(socket, Flow::Datagram, opening.options),
+        link: Link::new(socket, Flow::Datagram, opening.options).unix(opening.options),
         address: address.clone(),
         is_named: false,
     };

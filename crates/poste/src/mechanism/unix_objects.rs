@@ -45,7 +45,8 @@ pub(super) fn list(survey: &Survey, scheme: &'static str, kind: u8) -> Listing {
     }
     for (claim, record, address) in survey.claimed(scheme) {
         let place = Path::new(OsStr::from_bytes(address.rest()));
-        let stands = socket_at(place).filter(|stat| Some(path::object(stat)) == record.object);
+        let stands =
+            socket_at(place).filter(|stat| path::is_still(place, stat, record.object, record.born));
         let (Some(stat), true) = (stands, seen.insert(address.rest().to_owned())) else { continue };
         let mut object = named(survey, scheme, address.bare(), place, &stat);
         if claim.proof.is_some() {

@@ -19,6 +19,22 @@ use super::Frame;
 use crate::limits::{DESCRIPTORS_MAX, GATHER_MAX};
 use crate::wait::{Call, Wait};
 
+/// Makes a call with what goes beside a frame: its descriptors, or nothing.
+fn with_descriptors(
+    frame: &Frame<'_>,
+    send: impl FnOnce(&mut SendAncillaryBuffer<'_, '_, '_>) -> Result<usize, Errno>,
+) -> Result<usize, Errno> {
+    if frame.descriptors.is_empty() {
+        return send(&mut SendAncillaryBuffer::default());
+    }
+    let mut memory = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS_MAX))];
+    let mut beside = SendAncillaryBuffer::new(&mut memory);
+    if !beside.push(SendAncillaryMessage::ScmRights(frame.descriptors)) {
+        return Err(Errno::INVAL);
+    }
+    send(&mut beside)
+}
+
 /// Which calls a descriptor takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Flow {
@@ -208,8 +224,9 @@ impl Wire {
         how: Call,
     ) -> Result<usize, Errno> {
         let slices = [IoSlice::new(frame.head), IoSlice::new(frame.body)];
-        let mut nothing = SendAncillaryBuffer::default();
-        rustix::net::sendmsg_addr(&self.descriptor, to, &slices, &mut nothing, send_flags(how))
+        with_descriptors(frame, |beside| {
+            rustix::net::sendmsg_addr(&self.descriptor, to, &slices, beside, send_flags(how))
+        })
     }
 
     #[inline(always)]
@@ -247,13 +264,10 @@ impl Wire {
     }
 
     fn write_with_descriptors(&self, frame: &Frame<'_>, how: Call) -> Result<usize, Errno> {
-        let mut memory = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS_MAX))];
-        let mut beside = SendAncillaryBuffer::new(&mut memory);
-        if !beside.push(SendAncillaryMessage::ScmRights(frame.descriptors)) {
-            return Err(Errno::INVAL);
-        }
         let slices = [IoSlice::new(frame.head), IoSlice::new(frame.body)];
-        rustix::net::sendmsg(&self.descriptor, &slices, &mut beside, send_flags(how))
+        with_descriptors(frame, |beside| {
+            rustix::net::sendmsg(&self.descriptor, &slices, beside, send_flags(how))
+        })
     }
 
     /// A write to a pipe, without the signal that a missing reader would raise.

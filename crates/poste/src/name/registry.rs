@@ -42,6 +42,8 @@ pub(crate) struct Record {
     pub(crate) space: u64,
     /// Which object it is: device and inode of a file, namespace and number of a queue.
     pub(crate) object: Option<Object>,
+    /// When that was made, in nanoseconds, since its number may be used again; 0: not known.
+    pub(crate) born: i128,
     /// Where it is made before it gets its name.
     pub(crate) half: Option<PathBuf>,
 }
@@ -80,6 +82,7 @@ impl Draft {
             made: now.as_secs(),
             space: if half.is_some() { 0 } else { space() },
             object: None,
+            born: 0,
             half: half.map(Path::to_owned),
         };
         let path = folder.join(draft_name(&record.owner));
@@ -94,8 +97,8 @@ impl Draft {
     }
 
     /// Notes which object it is.
-    pub(crate) fn note(&mut self, object: Object) {
-        self.record.object = Some(object);
+    pub(crate) fn note(&mut self, object: Object, born: i128) {
+        (self.record.object, self.record.born) = (Some(object), born);
         // Without it the record still says where, and by whom.
         let _ = self.write();
     }
@@ -199,7 +202,7 @@ impl Record {
         let mut text = format!("poste 1\nowner {}\naddress {}\n", self.owner, self.address);
         let _ = writeln!(text, "made {}\nspace {}", self.made, self.space);
         if let Some(object) = self.object {
-            let _ = writeln!(text, "object {} {}", object.device, object.inode);
+            let _ = writeln!(text, "object {} {}\nborn {}", object.device, object.inode, self.born);
         }
         if let Some(half) = &self.half {
             let _ = writeln!(text, "half {}", claim::path_to_text(half));
@@ -216,7 +219,7 @@ impl Record {
             return None;
         }
         let (mut owner, mut address, mut made) = (None, None, None);
-        let (mut space, mut object, mut half) = (0, None, None);
+        let (mut space, mut object, mut born, mut half) = (0, None, 0, None);
         for line in lines {
             match line.split_once(' ') {
                 Some(("owner", value)) => owner = Some(Owner::parse(value)?),
@@ -224,11 +227,12 @@ impl Record {
                 Some(("made", value)) => made = Some(value.parse().ok()?),
                 Some(("space", value)) => space = value.parse().ok()?,
                 Some(("object", value)) => object = Some(Object::parse(value)?),
+                Some(("born", value)) => born = value.parse().ok()?,
                 Some(("half", value)) => half = Some(claim::path_from_text(value)?),
                 _ => {}
             }
         }
-        Some(Record { owner: owner?, address: address?, made: made?, space, object, half })
+        Some(Record { owner: owner?, address: address?, made: made?, space, object, born, half })
     }
 }
 
@@ -251,6 +255,7 @@ mod tests {
             made: 5,
             space: 7,
             object: Some(Object { device: 1, inode: 2 }),
+            born: -3,
             half: Some(PathBuf::from("/a b/.poste-1")),
         };
         let text = record.to_text();

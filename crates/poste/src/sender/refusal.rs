@@ -5,7 +5,6 @@ use rustix::io::Errno;
 use super::Sender;
 use crate::capabilities::Priorities;
 use crate::error::{Error, Kind};
-use crate::limits::DESCRIPTORS_MAX;
 use crate::outgoing::Outgoing;
 
 impl Sender {
@@ -42,21 +41,7 @@ impl Sender {
         if message.message_type.is_some() && !self.options.is_raw() {
             return Err(refuse("only raw System V messages have a type"));
         }
-        let count = message.descriptors.len();
-        if count > 0 && !capabilities.descriptors {
-            return Err(refuse("descriptors don't travel over this mechanism")
-                .with_hint("use unix:, seqpacket:, dgram: or a socket pair"));
-        }
-        if count > DESCRIPTORS_MAX {
-            let kind = Kind::Limit {
-                name: "SCM_MAX_FD",
-                value: DESCRIPTORS_MAX as u64,
-                raise_with: "send them with several messages".to_owned(),
-            };
-            let detail = format!("{count} descriptors are more than go with one message");
-            return Err(Error::new(kind, detail));
-        }
-        Ok(())
+        message.check_descriptors(capabilities.descriptors)
     }
 
     /// What to do about a message that is too large.
@@ -66,8 +51,13 @@ impl Sender {
                 "send it in several messages (--lines), raw (--raw), or allow it at both ends \
                  (--message-size {size})"
             )
-        } else if self.mechanism.settings.contains(&"message-size") {
-            let need = size + if self.options.is_raw() { 0 } else { self.head_size(false, false) };
+        } else if let (true, Some(message_size)) =
+            (self.mechanism.settings.contains(&"message-size"), self.traits.message_size)
+        {
+            // Some count the envelope as a part of the message, and some keep room for it besides.
+            let room = self.traits.piece_size.saturating_sub(message_size);
+            let head = if self.options.is_raw() { 0 } else { self.head_size(false, false) };
+            let need = size.saturating_add(head.saturating_sub(room));
             format!("make the channel anew with a message size of {need}, or send less at once")
         } else {
             "send less at once, or use a mechanism that cuts messages up, such as unix:".to_owned()
@@ -110,4 +100,31 @@ fn explain_descriptors(error: Error) -> Error {
 
 pub(super) fn refuse(detail: &'static str) -> Error {
     Error::new(Kind::NotSupported, detail)
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::{Options, Receiver, Sender};
+
+    #[test]
+    fn the_message_size_that_a_hint_names_is_enough() {
+        let id = std::process::id();
+        for address in [format!("local:hint-{id}"), format!("mq:/poste-test-{id}-hint")] {
+            let options = Options::new().message_size(64).create();
+            let mut sender = Sender::open_with(&address, &options).unwrap();
+            let size = sender.facts().message_size + 1;
+            let error = sender.try_send(&vec![7; size]).unwrap_err();
+            drop(sender);
+            // A channel inside the process went with its ends.
+            let _ = crate::remove(&address);
+            let (_, rest) = error.hint().split_once("a message size of ").unwrap();
+            let named = rest.split(',').next().unwrap().parse().unwrap();
+            let options = Options::new().message_size(named).create();
+            let _receiver = Receiver::open_with(&address, &options).unwrap();
+            let mut sender = Sender::open_with(&address, &options).unwrap();
+            sender.try_send(&vec![7; size]).unwrap();
+            assert!(sender.try_send(&vec![7; size + 1]).is_err(), "{address}: {named} is too much");
+            let _ = crate::remove(&address);
+        }
+    }
 }

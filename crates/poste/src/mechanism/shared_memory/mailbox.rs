@@ -9,7 +9,7 @@ use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
 use super::folder::{self, HEADER};
-use super::participants::myself;
+use super::participants::{Doors, myself};
 use crate::address::Address;
 use crate::error::{Error, Kind};
 use crate::limits::{MAILBOX_CAPACITY_MAX, MAILBOX_MESSAGE_MAX, MAILBOX_TRIES};
@@ -24,6 +24,7 @@ pub(crate) struct Mailbox {
     /// Its terms and its instance as they were when it was opened, and checked.
     terms: Terms,
     instance: [u64; 2],
+    doors: Doors,
     /// The life of the process that opened it: a forked child's copy is not to be used.
     life: poste_sys::fork::Life,
 }
@@ -143,7 +144,7 @@ impl Mailbox {
         let says = |at| header.word(at).load(Ordering::Relaxed);
         let instance = [says(header::INSTANCE), says(header::INSTANCE + 8)];
         let life = poste_sys::fork::Life::this();
-        let mailbox = Mailbox { folder, header, terms, instance, life };
+        let mailbox = Mailbox { folder, header, terms, instance, doors: Doors::default(), life };
         mailbox.check()?;
         Ok(mailbox)
     }
@@ -234,6 +235,10 @@ impl Mailbox {
     #[inline]
     pub(crate) fn header(&self) -> &Mapping {
         &self.header
+    }
+
+    pub(super) fn doors(&self) -> &Doors {
+        &self.doors
     }
 
     pub(crate) fn folder(&self) -> BorrowedFd<'_> {

@@ -5,7 +5,7 @@
 //! may keep the lock of its dead parent). Whoever changes what a place is holds that place's *door*,
 //! another byte: so two never bury, or take over, the same one. Source: fcntl(2).
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use poste_sys::atomic::{AtomicU64, Ordering};
 use poste_sys::lock::{is_byte_locked, try_lock_byte, unlock_byte};
@@ -84,7 +84,13 @@ impl Mailbox {
 
     /// Behind the door of a place; it closes when the value is dropped, or its process is.
     fn door(&self, place: usize) -> Option<Door<'_>> {
+        let mut held = self.doors().held();
+        // The kernel lets one opening in twice; two threads may share it (the watcher's).
+        if held[place / 64] & (1 << (place % 64)) != 0 {
+            return None;
+        }
         try_lock_byte(self.header().file(), DOORS + place as u32).ok()?;
+        held[place / 64] |= 1 << (place % 64);
         Some(Door { mailbox: self, place })
     }
 
@@ -344,8 +350,20 @@ struct Door<'a> {
 
 impl Drop for Door<'_> {
     fn drop(&mut self) {
+        let mut held = self.mailbox.doors().held();
         // It opens at the latest when the file is closed.
         let _ = unlock_byte(self.mailbox.header().file(), DOORS + self.place as u32);
+        held[self.place / 64] &= !(1 << (self.place % 64));
+    }
+}
+
+/// The doors that are held through one opening of a mailbox: one bit for each place.
+#[derive(Debug, Default)]
+pub(super) struct Doors(Mutex<[u64; PARTICIPANTS / 64]>);
+
+impl Doors {
+    fn held(&self) -> MutexGuard<'_, [u64; PARTICIPANTS / 64]> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -357,5 +375,31 @@ pub(crate) fn myself() -> Owner {
     match &*known {
         Some((of, owner)) if *of == life => owner.clone(),
         _ => known.insert((life, Owner::myself())).1.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::address::Address;
+    use crate::mechanism::shared_memory::folder;
+    use crate::options::Options;
+
+    /// One opening's locks don't exclude its own threads: the watcher's is used by two at once, and
+    /// each buried the same dead sender, the second one on top of a new sender.
+    #[test]
+    fn a_door_is_held_once_also_by_two_threads_of_one_opening() {
+        let name = format!("shm:test-doors-{}", std::process::id());
+        let address = Address::parse(&name).unwrap();
+        let mailbox = Mailbox::open(&address, &Options::new().create()).unwrap();
+        let door = mailbox.door(200).unwrap();
+        std::thread::scope(|scope| {
+            scope.spawn(|| assert!(mailbox.door(200).is_none()));
+        });
+        assert!(mailbox.reopen().unwrap().door(200).is_none());
+        assert!(mailbox.door(201).is_some());
+        drop(door);
+        assert!(mailbox.door(200).is_some());
+        folder::remove(&address).unwrap();
     }
 }

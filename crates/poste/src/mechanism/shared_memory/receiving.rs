@@ -1,5 +1,6 @@
 //! The receiving end of a mailbox: all its lanes.
 
+use std::collections::VecDeque;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Instant;
@@ -18,7 +19,7 @@ use super::traits;
 use super::watcher::Watch;
 use crate::capabilities::Peers;
 use crate::error::{Error, Kind};
-use crate::limits::{BLIND_SLEEP, LEND_ABOVE, LOOK_AGAIN, RECOVER_EVERY};
+use crate::limits::{BLIND_SLEEP, CLAIMED_MAX, LEND_ABOVE, LOOK_AGAIN, RECOVER_EVERY};
 use crate::mechanism::{Arrival, News, Opened, Opening, Pollable, RecvEnd, Settle, Settler};
 use crate::options::Spin;
 use crate::ring::claim::{Reader, Wanted};
@@ -37,6 +38,8 @@ pub(super) fn open(opening: &Opening<'_>) -> Result<Opened<dyn RecvEnd>, Error> 
         lanes: Vec::new(),
         epoch: None,
         turn: 0,
+        batch: 0,
+        claimed: VecDeque::new(),
         body: Vec::new(),
         lent: None,
         spinner: Spinner::new(opening.options.spin),
@@ -127,6 +130,10 @@ struct Receiving {
     epoch: Option<u64>,
     /// The lane to look at first.
     turn: usize,
+    /// How many messages the next `recv` may claim at once, with the one that it hands out.
+    batch: usize,
+    /// Messages that are claimed and not handed out yet: they go before everything else.
+    claimed: VecDeque<Claimed>,
     /// The body of the message taken last, where it was copied.
     body: Vec<u8>,
     /// Where it lies, where it was not.
@@ -140,6 +147,9 @@ struct Receiving {
 
 /// A message that was found: the index of its lane, its number, its word.
 type Found = (usize, u64, Word);
+
+/// A message that was claimed: its lane, its number, its word.
+type Claimed = (Arc<Taking>, u64, Word);
 
 impl Receiving {
     /// Sees to it that the lanes are those of the table.
@@ -248,10 +258,34 @@ impl Receiving {
             let (index, number, word) = found;
             if self.lanes[index].reader.lane().take(number, word, receiver) {
                 self.turn = index;
+                if self.batch > 1 {
+                    self.claim_more(word.priority, self.batch - 1);
+                }
                 return Ok(Some(found));
             }
         }
         Ok(None)
+    }
+
+    /// Claims further messages of the priority that is the most urgent now: of each lane its share,
+    /// each lane in one pass.
+    #[cold]
+    fn claim_more(&mut self, priority: u8, most: usize) {
+        let receiver = self.seat.place as u16;
+        let (count, mut left) = (self.lanes.len(), most);
+        for step in 0..count {
+            let known = &mut self.lanes[(self.turn + step) % count];
+            if known.broken || left == 0 {
+                continue;
+            }
+            let (claimed, taking) = (&mut self.claimed, &known.taking);
+            let before = claimed.len();
+            let share = left.div_ceil(count - step);
+            let taken = |number, word| claimed.push_back((Arc::clone(taking), number, word));
+            // A lane that can't be read shows so when it is looked at next.
+            let _ = known.reader.claim(priority, receiver, share, taken);
+            left -= self.claimed.len() - before;
+        }
     }
 
     /// Takes the next message, waiting for it; `None` when the wait is over.
@@ -358,11 +392,20 @@ impl Receiving {
         }
     }
 
+    /// Claims the next message, waiting for it; `None` when the wait is over.
+    #[inline]
+    fn claim(&mut self, wait: Wait) -> Result<Option<Claimed>, Error> {
+        let found = match self.take()? {
+            None => self.wait(wait)?,
+            found => found,
+        };
+        Ok(found.map(|(index, number, word)| (Arc::clone(&self.lanes[index].taking), number, word)))
+    }
+
     /// Fills in what was taken.
     #[inline]
-    fn deliver(&mut self, found: Found, arrival: &mut Arrival) -> Result<(), Error> {
-        let (index, number, word) = found;
-        let taking = &self.lanes[index].taking;
+    fn deliver(&mut self, claimed: Claimed, arrival: &mut Arrival) -> Result<(), Error> {
+        let (taking, number, word) = claimed;
         let file = &taking.file;
         let place = file.lane.place(number);
         (arrival.sequence, arrival.sender) = file.lane.origin(number);
@@ -371,7 +414,7 @@ impl Receiving {
         let is_there = if place.size <= LEND_ABOVE {
             file.bodies.copy_out(place.offset, place.size, &mut self.body)
         } else {
-            self.lent = Some((Arc::clone(taking), place));
+            self.lent = Some((Arc::clone(&taking), place));
             file.bodies.slice(place.offset, place.size).is_some()
         };
         if !is_there || (word.raw && !self.raw) {
@@ -386,7 +429,7 @@ impl Receiving {
                 .with_hint("receive raw messages raw (--raw, Options::raw)"));
         }
         arrival.news = News::Piece;
-        arrival.settler = Some(Arc::clone(taking) as Arc<dyn Settler>);
+        arrival.settler = Some(taking as Arc<dyn Settler>);
         arrival.token = number;
         arrival.size = place.size;
         arrival.priority = Some(u16::from(word.priority));
@@ -398,7 +441,9 @@ impl Receiving {
     #[cold]
     fn show_bell(&mut self) {
         let seat = Arc::clone(&self.seat);
-        let nothing = |end: &mut Receiving| end.find().is_ok_and(|found| found.is_none());
+        let nothing = |end: &mut Receiving| {
+            end.claimed.is_empty() && end.find().is_ok_and(|found| found.is_none())
+        };
         if nothing(self) {
             if let Some(bell) = &self.bell {
                 bell.silence();
@@ -422,12 +467,13 @@ impl RecvEnd for Receiving {
     fn recv(&mut self, arrival: &mut Arrival, wait: Wait) -> Result<(), Error> {
         self.seat.mailbox.check_life()?;
         arrival.reset();
-        let found = match self.take()? {
-            None => self.wait(wait)?,
-            found => found,
+        let claimed = match self.claimed.pop_front() {
+            None => self.claim(wait)?,
+            claimed => claimed,
         };
-        let done = match found {
-            Some(found) => self.deliver(found, arrival),
+        self.batch = 0;
+        let done = match claimed {
+            Some(claimed) => self.deliver(claimed, arrival),
             None => Err(Halt::Later.receiving(wait)),
         };
         if self.bell.is_some() {
@@ -464,6 +510,10 @@ impl RecvEnd for Receiving {
             Some(bell) => Ok(Pollable { descriptor: bell.descriptor(), events: PollFlags::IN }),
             None => unreachable!("it was just made"),
         }
+    }
+
+    fn batch(&mut self, messages: usize) {
+        self.batch = messages.min(CLAIMED_MAX);
     }
 
     fn peers(&self) -> Peers {

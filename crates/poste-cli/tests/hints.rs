@@ -1,0 +1,67 @@
+//! Hints that name what really mends it.
+
+mod command;
+
+use std::process::{Command, Stdio};
+
+use command::{Outcome, Scratch};
+
+#[test]
+fn an_input_of_unknown_size_is_not_given_one() {
+    let scratch = Scratch::new();
+    let queue = format!("mq:/poste-cli-hints-{}", std::process::id());
+    scratch.run(&["create", &queue, "--message-size", "64"]).prints("");
+    for (arguments, words) in [
+        (&["send", &queue][..], "standard input has more than 32 bytes"),
+        (&["send", &queue, "--raw"], "standard input has more than 64 bytes"),
+        (&["send", &queue, "--lines"], "a line of standard input has more than 32 bytes"),
+        (&["send", &queue, "-0", "--raw"], "a record of standard input has more than 64 bytes"),
+    ] {
+        let outcome = scratch.run_with(arguments, &[b'x'; 100]);
+        assert!(outcome.err.contains("larger message size"), "{outcome:?}");
+        outcome.fails(1, words);
+    }
+    // One whose size is known is given it.
+    scratch.run(&["send", &queue, &"x".repeat(33)]).fails(1, "a message of 33 bytes");
+    scratch.run(&["remove", &queue]).prints("");
+}
+
+#[test]
+fn a_line_that_is_too_long_is_not_blamed_on_the_envelope() {
+    let scratch = Scratch::new();
+    let receive =
+        ["recv", "--raw", "--lines", "--message-size", "8", "--timeout", "3s", "unix:./u"];
+    let child = scratch.start(&receive);
+    scratch.run_with(&["send", "--raw", "--timeout", "10s", "unix:./u"], &[b'x'; 100]);
+    let outcome = child.end();
+    assert!(outcome.err.contains("larger --message-size"), "{outcome:?}");
+    assert!(!outcome.err.contains("--raw"), "{outcome:?}");
+    assert_eq!(outcome.code, Some(124), "{outcome:?}");
+}
+
+#[test]
+fn descriptors_that_ran_out_are_named() {
+    let scratch = Scratch::new();
+    for limit in 4..8 {
+        let line = format!("ulimit -n {limit}; exec \"$0\" recv --timeout 0s fifo:./f --create");
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &line, env!("CARGO_BIN_EXE_poste")]).stdin(Stdio::null());
+        shell.current_dir(scratch.path("")).env("POSTE_DIR", scratch.path("run"));
+        let outcome = Outcome::of(&shell.output().unwrap());
+        assert!(outcome.err.contains("ulimit -n"), "{limit}: {outcome:?}");
+        outcome.fails(1, "RLIMIT_NOFILE");
+    }
+}
+
+#[test]
+fn an_abstract_name_has_a_name() {
+    let scratch = Scratch::new();
+    for scheme in ["unix", "seqpacket", "dgram"] {
+        let address = format!("{scheme}:@");
+        for arguments in [&["recv", "--timeout", "0s", &address][..], &["send", &address, "x"]] {
+            let outcome = scratch.run(arguments);
+            assert!(outcome.err.contains("unix:@jobs"), "{outcome:?}");
+            outcome.fails(2, "name is missing");
+        }
+    }
+}
