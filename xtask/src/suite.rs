@@ -84,7 +84,7 @@ pub fn run(suite: &Suite) -> io::Result<bool> {
         succeeded &= stream(&mut tests, |line| tally.note(line))?;
     }
     for line in list.read()?.lines() {
-        tally.note_skip(line);
+        tally.note_listed(line);
     }
     if !succeeded && tally.failed == 0 {
         tally.failed = 1;
@@ -163,7 +163,15 @@ impl Tally {
 
     /// Takes a line `SKIPPED: <name>: <reason>` in, once.
     fn note_skip(&mut self, line: &str) {
-        let Some(skip) = line.strip_prefix("SKIPPED: ") else { return };
+        if let Some(skip) = line.strip_prefix("SKIPPED: ") {
+            self.note_listed(skip);
+        }
+    }
+
+    /// Takes a line of the list in, once. All that stands there was skipped, also where a test left
+    /// the first word out.
+    fn note_listed(&mut self, line: &str) {
+        let skip = line.strip_prefix("SKIPPED: ").unwrap_or(line);
         let (name, reason) = skip.split_once(": ").unwrap_or((skip, "no reason given"));
         let reasons = self.skipped.entry(name.to_owned()).or_default();
         if !reasons.iter().any(|known| known == reason) {
@@ -269,6 +277,17 @@ mod tests {
             "test result: ok. 4 passed; 0 failed; 0 ignored",
         ]);
         assert_eq!(text, "\nskipped: killed: strace is missing\n3 passed, 0 failed, 1 skipped\n");
+    }
+
+    #[test]
+    fn what_stands_in_the_list_was_skipped() {
+        let mut tally = Tally::default();
+        tally.note("test result: ok. 4 passed; 0 failed; 0 ignored");
+        tally.note_listed("SKIPPED: one: strace is missing");
+        tally.note_listed("two: python3 is missing");
+        let mut out = Vec::new();
+        tally.close(&mut out).unwrap();
+        assert!(String::from_utf8(out).unwrap().ends_with("2 passed, 0 failed, 2 skipped\n"));
     }
 
     #[test]

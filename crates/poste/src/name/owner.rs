@@ -6,7 +6,10 @@
 
 use std::fmt;
 use std::fs;
+use std::io;
 use std::os::unix::fs::MetadataExt;
+
+use rustix::io::Errno;
 
 /// A process, named for ever.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,7 +58,11 @@ impl Owner {
             // Its number means something else here, or /proc is not to be read.
             return false;
         }
-        start_of(self.pid) != Some(self.start)
+        match stat_of(self.pid) {
+            Ok(stat) => started_at(&stat) != Some(self.start),
+            // Anything else, as that there is no descriptor left to read it with, proves nothing.
+            Err(error) => matches!(Errno::from_io_error(&error), Some(Errno::NOENT | Errno::SRCH)),
+        }
     }
 
     /// Reads what [`fmt::Display`] wrote.
@@ -95,7 +102,14 @@ fn boot() -> String {
 /// When a process started; `None` when there is none, or only what its parent has not yet taken
 /// note of (a zombie holds nothing any more).
 fn start_of(pid: u32) -> Option<u64> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    started_at(&stat_of(pid).ok()?)
+}
+
+fn stat_of(pid: u32) -> io::Result<String> {
+    fs::read_to_string(format!("/proc/{pid}/stat"))
+}
+
+fn started_at(stat: &str) -> Option<u64> {
     // The command's name, in parentheses, may hold anything; the rest is numbers and words.
     let (_, rest) = stat.rsplit_once(')')?;
     let mut fields = rest.split_ascii_whitespace();

@@ -210,6 +210,14 @@ pub(crate) const ALL: &[Operation] = &[
         ..PLAIN
     },
     Operation {
+        name: "receive_many",
+        cast: &[("sender s\nsend s 1\nsend s 2@6\nsend s 3\nsend s 4", Fate::Lives)],
+        ready: "receiver r",
+        stepped: "many r",
+        before: "s1 s2 s3 s4",
+        ..PLAIN
+    },
+    Operation {
         name: "acknowledge",
         cast: &[TWO],
         ready: "manual r\ntake r",

@@ -23,9 +23,12 @@ pub(crate) fn address(operation: &Operation) -> String {
     format!("shm:m{}{joined}spin=never", operation.settings)
 }
 
-/// The role that this process has, and what it needs to know.
+/// The role that this process has, and what it needs to know. It dies with the thread that started it.
 pub(crate) fn role() -> Option<(String, Vec<String>)> {
-    Some((std::env::var(ROLE).ok()?, std::env::args().skip(1).collect()))
+    let role = std::env::var(ROLE).ok()?;
+    let kill = Some(Signal::KILL);
+    rustix::process::set_parent_process_death_signal(kill).expect("a signal that exists");
+    Some((role, std::env::args().skip(1).collect()))
 }
 
 /// A command that starts this program in a role, with a runtime directory.
@@ -46,8 +49,8 @@ pub(crate) struct Partner {
 impl Partner {
     pub(crate) fn start(runtime: &Path, role: &str, words: &[&str]) -> Partner {
         let mut command = command(runtime, role, words);
-        poste_sys::child::die_with_parent(command.stdout(Stdio::piped()));
-        let mut child = command.spawn().expect("this program can be started again");
+        let mut child =
+            command.stdout(Stdio::piped()).spawn().expect("this program can be started again");
         let input = child.stdin.take().expect("it was asked for");
         let output = BufReader::new(child.stdout.take().expect("it was asked for"));
         let (sender, lines) = channel();

@@ -7,6 +7,7 @@
 //! loan S L | narrow S L | forget S L  … in lent memory, lent too large, not sent after all
 //! full S L                            is refused for want of room
 //! take R | receive R                  takes a message and keeps it, or drops it at once
+//! many R                              takes all that is there at once, and drops it
 //! nothing R                           finds none
 //! acknowledge | reject                the oldest that was kept
 //! poll S | poll R                     asks for the descriptor
@@ -44,6 +45,7 @@ enum Act {
     Block(char, Option<(Letter, Vec<u8>)>),
     Take(char),
     Receive(char),
+    Many(char),
     Nothing(char),
     Acknowledge,
     Reject,
@@ -74,6 +76,7 @@ impl Act {
             ("block", letter) => Act::Block(handle, letter),
             ("take", _) => Act::Take(handle),
             ("receive", _) => Act::Receive(handle),
+            ("many", _) => Act::Many(handle),
             ("nothing", _) => Act::Nothing(handle),
             ("acknowledge", _) => Act::Acknowledge,
             ("reject", _) => Act::Reject,
@@ -200,6 +203,9 @@ impl Party {
                 self.taken.push_back(message);
             }
             Act::Receive(handle) => drop(self.receiver(handle).try_recv().expect("a message")),
+            Act::Many(handle) => {
+                self.receiver(handle).recv_many(100, |message| drop(message)).expect("messages");
+            }
             Act::Nothing(handle) => {
                 assert!(self.receiver(handle).try_recv().is_err(), "nothing is there");
             }
