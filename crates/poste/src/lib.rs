@@ -44,6 +44,7 @@ mod permit;
 mod readiness;
 mod receiver;
 mod ring;
+mod sealed;
 mod semaphore;
 mod sender;
 mod sequence;

@@ -141,6 +141,12 @@ pub const HELD_MAX: usize = 64;
 /// out again, marked, when it dies.
 pub const CLAIMED_MAX: usize = 256;
 
+/// The largest sealed memory that a sender takes from its receiver unshown, in bytes.
+pub const SEALED_MAX: usize = 64 << 20;
+
+/// How often the other side of sealed memory may ring in vain before a wait that is over ends.
+pub const RINGS_MAX: u32 = 64;
+
 /// How long an end in shared memory looks again before it sleeps: 20 µs find almost every answer of
 /// a peer that runs, 5 µs half of them.
 pub const SPIN_TIME: Duration = Duration::from_micros(20);

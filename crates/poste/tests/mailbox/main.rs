@@ -6,3 +6,4 @@ mod hostile;
 mod kills;
 mod lifetime;
 mod peer;
+mod sealed;

@@ -6,6 +6,7 @@
 //! another byte: so two never bury, or take over, the same one. Source: fcntl(2).
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use poste_sys::atomic::{AtomicU64, Ordering};
 use poste_sys::lock::{is_byte_locked, try_lock_byte, unlock_byte};
@@ -15,6 +16,7 @@ use super::mailbox::Mailbox;
 use super::{aside, bell};
 use crate::capabilities::Peers;
 use crate::error::{Error, Kind};
+use crate::limits::{BLIND_SLEEP, LOOK_AGAIN};
 use crate::name::owner::Owner;
 use crate::ring::layout::{PARTICIPANTS, Part, header, participant, participant_at};
 use crate::ring::wake::Set;
@@ -29,6 +31,12 @@ pub(crate) enum Proof {
     Lock,
     /// Its lock is free, or its process is gone: /proc is read.
     Process,
+}
+
+/// How long a sleeper sleeps before it looks after the mailbox itself, and what proof it then asks
+/// for: processes that the watcher can watch are its business.
+pub(super) fn slice(is_watched: bool) -> (Duration, Proof) {
+    if is_watched { (LOOK_AGAIN, Proof::Lock) } else { (BLIND_SLEEP, Proof::Process) }
 }
 
 impl Mailbox {
@@ -273,8 +281,8 @@ impl Mailbox {
     ///
     /// # Errors
     /// `Removed` where the mailbox is gone, whatever its header says.
-    pub(crate) fn look_after(&self, myself: Option<usize>) -> Result<(), Error> {
-        self.recover(myself, Proof::Process);
+    pub(crate) fn look_after(&self, myself: Option<usize>, proof: Proof) -> Result<(), Error> {
+        self.recover(myself, proof);
         self.check_files()
     }
 

@@ -12,14 +12,14 @@ use super::aside;
 use super::bell::Bell;
 use super::lane_file::{self, LaneFile};
 use super::mailbox::{Mailbox, no_room};
-use super::participants::Proof;
+use super::participants::{Proof, slice};
 use super::sending::refuse_check;
 use super::spinner::Spinner;
 use super::traits;
 use super::watcher::Watch;
 use crate::capabilities::Peers;
 use crate::error::{Error, Kind};
-use crate::limits::{BLIND_SLEEP, CLAIMED_MAX, LEND_ABOVE, LOOK_AGAIN, RECOVER_EVERY};
+use crate::limits::{CLAIMED_MAX, LEND_ABOVE, RECOVER_EVERY};
 use crate::mechanism::{Arrival, News, Opened, Opening, Pollable, RecvEnd, Settle, Settler};
 use crate::options::Spin;
 use crate::ring::claim::{Reader, Wanted};
@@ -202,7 +202,7 @@ impl Receiving {
     }
 
     /// As [`Receiving::find`], in the lanes as they are known: their indices stay what they are.
-    #[inline]
+    #[inline(always)]
     fn find_in_known(&mut self) -> Result<Option<Found>, Error> {
         let mut urgent = 0;
         for known in &mut self.lanes {
@@ -251,7 +251,7 @@ impl Receiving {
     }
 
     /// Takes the next message, if one is ready.
-    #[inline]
+    #[inline(always)]
     fn take(&mut self) -> Result<Option<Found>, Error> {
         let receiver = self.seat.place as u16;
         while let Some(found) = self.find()? {
@@ -326,14 +326,14 @@ impl Receiving {
                 Some(watch) => watch,
                 None => self.watch.insert(Watch::new(mailbox)?),
             };
-            let slice = if watch.everybody(mailbox) { LOOK_AGAIN } else { BLIND_SLEEP };
+            let (slice, proof) = slice(watch.everybody(mailbox));
             let mut looked = Instant::now();
             let slept = wait.sleep(wake::word(header, place), Some(slice), || {
                 // Announced before each look: who chose this one has taken the announcement away.
                 Set::Asleep.enter(header, place);
                 if looked.elapsed() >= slice {
                     looked = Instant::now();
-                    mailbox.look_after(Some(place))?;
+                    mailbox.look_after(Some(place), proof)?;
                     self.epoch = None;
                 }
                 match self.take()? {
@@ -392,18 +392,8 @@ impl Receiving {
         }
     }
 
-    /// Claims the next message, waiting for it; `None` when the wait is over.
-    #[inline]
-    fn claim(&mut self, wait: Wait) -> Result<Option<Claimed>, Error> {
-        let found = match self.take()? {
-            None => self.wait(wait)?,
-            found => found,
-        };
-        Ok(found.map(|(index, number, word)| (Arc::clone(&self.lanes[index].taking), number, word)))
-    }
-
     /// Fills in what was taken.
-    #[inline]
+    #[inline(always)]
     fn deliver(&mut self, claimed: Claimed, arrival: &mut Arrival) -> Result<(), Error> {
         let (taking, number, word) = claimed;
         let file = &taking.file;
@@ -468,14 +458,22 @@ impl RecvEnd for Receiving {
         self.seat.mailbox.check_life()?;
         arrival.reset();
         let claimed = match self.claimed.pop_front() {
-            None => self.claim(wait)?,
-            claimed => claimed,
+            Some(claimed) => Ok(claimed),
+            None => {
+                let found = match self.take()? {
+                    None => self.wait(wait)?,
+                    found => found,
+                };
+                match found {
+                    Some((index, number, word)) => {
+                        Ok((Arc::clone(&self.lanes[index].taking), number, word))
+                    }
+                    None => Err(Halt::Later.receiving(wait)),
+                }
+            }
         };
+        let done = claimed.and_then(|claimed| self.deliver(claimed, arrival));
         self.batch = 0;
-        let done = match claimed {
-            Some(claimed) => self.deliver(claimed, arrival),
-            None => Err(Halt::Later.receiving(wait)),
-        };
         if self.bell.is_some() {
             self.show_bell();
         }

@@ -9,12 +9,13 @@ use rustix::io::Errno;
 use super::bell::Bell;
 use super::lane_file::{LaneFile, bodies_max};
 use super::mailbox::{Mailbox, no_room};
+use super::participants::slice;
 use super::spinner::Spinner;
 use super::traits;
 use super::watcher::Watch;
 use crate::capabilities::Peers;
 use crate::error::{Error, Kind};
-use crate::limits::{BLIND_SLEEP, HELD_MAX, LOOK_AGAIN, PRIORITY_MAX};
+use crate::limits::{HELD_MAX, PRIORITY_MAX};
 use crate::mechanism::{Frame, Opened, Opening, Pollable, SendEnd};
 use crate::options::Options;
 use crate::ring::lane::{self, Lane, Obstacle, Producer};
@@ -180,14 +181,14 @@ impl Sending {
         };
         let start = Instant::now();
         let epoch = self.mailbox.epoch();
-        let slice = if watch.everybody(&self.mailbox) { LOOK_AGAIN } else { BLIND_SLEEP };
+        let (slice, proof) = slice(watch.everybody(&self.mailbox));
         let (mailbox, place) = (&self.mailbox, self.place);
         producer.want(number);
         let mut looked = Instant::now();
         let slept = wait.sleep(wake::word(mailbox.header(), place), Some(slice), || {
             if looked.elapsed() >= slice {
                 looked = Instant::now();
-                mailbox.look_after(Some(place))?;
+                mailbox.look_after(Some(place), proof)?;
                 producer.check().map_err(|fault| Error::new(Kind::Corrupt, fault))?;
             }
             // Who came meanwhile is to be watched too.
