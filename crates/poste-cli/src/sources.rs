@@ -1,12 +1,13 @@
 //! The receivers of one `recv`, taken together: whichever has a message.
 //!
 //! One receiver is asked directly. Several are polled together; those that give no descriptor to
-//! wait on (System V queues) are looked at in short turns.
+//! wait on (System V queues) are looked at in short turns. Each message is acknowledged by whoever
+//! it is handed to, when it is done: what is dropped before that comes again, where it can.
 
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
-use poste::{Address, Capabilities, Error, Kind, Message, Receiver, Wait};
+use poste::{Address, Capabilities, Error, Kind, Message, Receiver, Redelivers, Wait};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::exit::{Failure, Stop};
@@ -48,8 +49,15 @@ pub(crate) struct Origin<'a> {
     pub capabilities: &'static Capabilities,
 }
 
+impl Origin<'_> {
+    /// Whether a message that is not acknowledged comes again.
+    pub(crate) fn redelivers(self) -> bool {
+        self.capabilities.redelivers != Redelivers::Never
+    }
+}
+
 /// What is done with a message.
-pub(crate) type Each<'a> = dyn FnMut(&mut Message<'_>, Origin<'_>) -> Result<(), Stop> + 'a;
+pub(crate) type Each<'a> = dyn FnMut(Message<'_>, Origin<'_>) -> Result<(), Stop> + 'a;
 
 impl Sources {
     /// Opens them all, or none.
@@ -57,6 +65,7 @@ impl Sources {
         let mut sources = Vec::with_capacity(targets.len());
         for target in targets {
             let receiver = Receiver::open_with(target.address.to_string(), &target.options)?;
+            let receiver = receiver.manual();
             if target.makes_name {
                 signals::remove_at_end(receiver.address());
             }
@@ -75,7 +84,7 @@ impl Sources {
             let capabilities = receiver.capabilities();
             let origin = Origin { address, is_one_of_several: false, capabilities };
             return match receiver.recv_wait(noticing(wait, capabilities)) {
-                Ok(mut message) => each(&mut message, origin),
+                Ok(message) => each(message, origin),
                 Err(error) => Err(explain(error, receiver, *is_raw).into()),
             };
         }
@@ -101,9 +110,9 @@ impl Sources {
             let Source { receiver, address, is_raw } = &mut self.sources[at];
             let capabilities = receiver.capabilities();
             match receiver.try_recv() {
-                Ok(mut message) => {
+                Ok(message) => {
                     let origin = Origin { address, is_one_of_several: true, capabilities };
-                    each(&mut message, origin)?;
+                    each(message, origin)?;
                     self.next = at + 1;
                     return Ok(true);
                 }
@@ -139,6 +148,14 @@ impl Sources {
             Err(errno) => Err(Error::system(errno, "cannot poll").into()),
         }
     }
+}
+
+/// What a failed acknowledgment means.
+pub(crate) fn acknowledged(result: Result<(), Error>, address: &Address) -> Result<(), Stop> {
+    result.map_err(|error| {
+        let hint = format!("it may come again; look at what is there: poste info {address}");
+        Failure::from(error.on("acknowledge a message of", address)).with_hint(hint).into()
+    })
 }
 
 /// The wait in the form that notices when the object is removed: a blocking call on a POSIX queue

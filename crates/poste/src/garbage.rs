@@ -1,8 +1,8 @@
 //! What the dead have left: found with its proof, and taken away under its own lock.
 //!
 //! Garbage is what poste made and a dead owner can't take away any more: sockets, locks, half-made
-//! objects, records of what is gone, and permits of semaphores that are lost. Queues and
-//! FIFOs are none, whoever has died: they stay with their messages. What other programs left is
+//! objects, records of what is gone, permits of semaphores that are lost, and the places of a
+//! mailbox's dead. Queues, FIFOs and mailboxes are none, whoever has died: they stay with their messages. What other programs left is
 //! none either: nothing proves that it is.
 
 use std::ffi::OsStr;
@@ -13,7 +13,7 @@ use rustix::fs::FileType;
 
 use crate::address::Address;
 use crate::error::{Error, Kind};
-use crate::mechanism::shared_memory::folder;
+use crate::mechanism::shared_memory::{folder, inspect};
 use crate::mechanism::{ALL, path};
 use crate::name::claim::{self, Object, Record, Seized};
 use crate::name::registry::{self, Entry};
@@ -44,6 +44,8 @@ enum Left {
     Folder(PathBuf),
     /// A permit of a semaphore, which its taker can't give back any more.
     Permit(LostPermit),
+    /// A place among a mailbox's senders or receivers, and what that one had taken.
+    Participant(Address),
 }
 
 /// What this user's dead have left behind. Nothing is taken away yet.
@@ -66,6 +68,7 @@ pub fn garbage() -> Result<Vec<Garbage>, Error> {
     garbage.extend(gone.into_iter().filter_map(of_record));
     garbage.extend(folder::litter()?.into_iter().map(of_folder));
     garbage.extend(permit::lost_permits()?.into_iter().map(of_permit));
+    garbage.extend(inspect::dead()?.into_iter().map(of_participant));
     Ok(garbage)
 }
 
@@ -87,6 +90,7 @@ impl Garbage {
                 Err(error) if error.is(&Kind::NotFound) => Ok(()),
                 done => done,
             },
+            Left::Participant(mailbox) => inspect::bury(mailbox),
         };
         done.map_err(|error| error.on("take away", &self.address))
     }
@@ -199,6 +203,10 @@ fn of_permit(permit: LostPermit) -> Garbage {
     // Semaphores have no addresses; this says what it is.
     let address = format!("semaphore:{}", permit.semaphore());
     Garbage { address, proof: permit.proof(), left: Left::Permit(permit) }
+}
+
+fn of_participant((mailbox, proof): (Address, String)) -> Garbage {
+    Garbage { address: mailbox.to_string(), proof, left: Left::Participant(mailbox) }
 }
 
 fn of_record(entry: Entry) -> Option<Garbage> {

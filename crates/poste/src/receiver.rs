@@ -1,5 +1,7 @@
 //! The receiving side: envelope, joining; the same over every mechanism.
 
+mod sorting;
+
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::process::{Child, Command};
@@ -8,15 +10,13 @@ use std::time::{Duration, Instant};
 use crate::address::Address;
 use crate::capabilities::{Capabilities, Counters, Facts};
 use crate::duplex::Duplex;
-use crate::envelope::{CallBlock, Header, PieceKind, Speaker, body_check};
 use crate::error::{Error, Kind};
 use crate::inheritance::{self, Role};
-use crate::joining::{Joining, Origin};
+use crate::joining::Joining;
 use crate::mechanism::{
-    Arrival, EndTraits, Mechanism, News, Opened, Opening, Pollable, RAW_HINT, RecvEnd, Settle,
-    inherited, resolve,
+    Arrival, EndTraits, Mechanism, Opened, Opening, Pollable, RecvEnd, Settle, inherited, resolve,
 };
-use crate::message::{Message, OwnedMessage, Place, Taken, WayBack};
+use crate::message::{Message, OwnedMessage, Place, Taken};
 use crate::options::{Create, Options};
 use crate::readiness::Readiness;
 use crate::sender::Sender;
@@ -125,8 +125,8 @@ impl Receiver {
     /// # Errors
     /// `Disconnected` where nothing can come any more; `Corrupt` where what came is no message of
     /// poste's (it is passed over); `TooLarge` where it is larger than this end takes; `Removed`
-    /// (a POSIX queue's removal wakes nobody: a timed form notices it within a second, one that
-    /// blocks already doesn't).
+    /// (a POSIX queue's removal wakes nobody: a timed form notices it within a second; one that
+    /// blocks already doesn't, nor who polls).
     pub fn recv(&mut self) -> Result<Message<'_>, Error> {
         self.recv_wait(Wait::Forever)
     }
@@ -268,8 +268,7 @@ impl Receiver {
 
     /// A level-triggered descriptor that is readable while a message is there, also where it lies
     /// in user space already; poll it for reading. After it says so a receive that doesn't wait may
-    /// still find nothing: a part of a message has arrived. That a POSIX queue is removed it doesn't
-    /// show: receive now and then.
+    /// still find nothing: a part of a message has arrived.
     ///
     /// # Errors
     /// `NotSupported` where the mechanism has none (its capabilities say so).
@@ -428,87 +427,4 @@ impl Receiver {
     fn ignores_garbage(&self) -> bool {
         self.mechanism.capabilities.made_by_listening
     }
-
-    /// Looks at what arrived: whether it makes a whole message.
-    #[inline(always)]
-    fn sort(&mut self) -> Result<bool, Error> {
-        let arrival = &self.taken.arrival;
-        match arrival.news {
-            News::Piece => {}
-            News::Ended => {
-                self.joining.end_of(arrival.source);
-                return Ok(false);
-            }
-            News::AllGone => {
-                self.joining.end_of_all();
-                return Ok(false);
-            }
-        }
-        if self.traits.bare || self.options.is_raw() {
-            self.taken.arrival.check_loss()?;
-            let arrival = &self.taken.arrival;
-            self.taken.place = Place::Piece(0..arrival.size);
-            self.taken.way_back = Some(self.way_back(None));
-            self.taken.priority = arrival.priority.unwrap_or(0);
-            self.taken.sequence = if self.traits.bare { arrival.sequence } else { 0 };
-            return Ok(true);
-        }
-        let bytes = self.taken.end.bytes(arrival);
-        let (header, length) = Header::decode(bytes).map_err(|fault| corrupt(fault.text()))?;
-        let body = &bytes[length..];
-        if body.len() != header.size as usize {
-            return Err(corrupt("its envelope's size is not that of the piece".to_owned()));
-        }
-        if header.body_check.is_some_and(|check| check != body_check(body)) {
-            return Err(corrupt("the check of its body is wrong".to_owned()));
-        }
-        if header.kind != PieceKind::Message {
-            // An answer that nobody here waits for, or a peer that says more than we understand.
-            return Ok(false);
-        }
-        self.taken.arrival.keep_descriptors(header.descriptors)?;
-        let arrival = &self.taken.arrival;
-        let speaker = header
-            .speaker
-            .unwrap_or(Speaker { sender: arrival.sender, sequence: arrival.sequence });
-        match header.part {
-            None => self.taken.place = Place::Piece(length..length + body.len()),
-            Some(part) => {
-                let origin = Origin {
-                    source: arrival.source,
-                    sender: speaker.sender,
-                    priority: header.priority,
-                };
-                let set = std::mem::take(&mut self.taken.arrival.descriptors);
-                match self.joining.add(origin, speaker.sequence, part, body, set)? {
-                    None => return Ok(false),
-                    Some(whole) => {
-                        self.taken.joined = whole.body;
-                        self.taken.arrival.descriptors = whole.descriptors;
-                        self.taken.place = Place::Joined;
-                    }
-                }
-            }
-        }
-        if !self.traits.reliable
-            && !self.sequences.note(speaker.sender, speaker.sequence, header.priority)
-        {
-            self.counters.late += 1;
-            return Ok(false);
-        }
-        self.taken.priority = header.priority;
-        self.taken.sequence = speaker.sequence;
-        self.taken.way_back = header.call.map(|call| self.way_back(Some(call)));
-        Ok(true)
-    }
-
-    /// How an answer goes back over this channel.
-    fn way_back(&self, call: Option<CallBlock>) -> WayBack {
-        let descriptors = self.mechanism.capabilities.descriptors;
-        WayBack { call, piece_size: self.traits.piece_size, descriptors }
-    }
-}
-
-fn corrupt(detail: String) -> Error {
-    Error::new(Kind::Corrupt, detail).with_hint(RAW_HINT)
 }

@@ -61,7 +61,11 @@ impl Terms {
             let raise_with = format!("ask for {most} or less");
             Err(Error::new(Kind::Limit { name, value: most as u64, raise_with }, ""))
         };
-        let capacity = options.capacity.map(|messages| messages.max(1));
+        let capacity = options.capacity;
+        if capacity == Some(0) || options.message_size == Some(0) {
+            return Err(Error::new(Kind::Invalid, "a mailbox needs room for a message")
+                .with_hint("give a capacity and a message size of 1 or more"));
+        }
         Ok(Terms {
             message_size: limit(
                 "message-size of a mailbox",
@@ -108,8 +112,9 @@ impl Mailbox {
 
     /// Opens what stands there; nothing where its remover was killed, whose work is done here.
     fn open_or_finish(address: &Address) -> Result<Option<Mailbox>, Error> {
-        let path = folder::path(address)?;
-        let it = folder::open(&path).map_err(folder::not_opened)?;
+        let named = |error| folder::named(error, address);
+        let path = folder::path(address).map_err(named)?;
+        let it = folder::open(&path).map_err(folder::not_opened).map_err(named)?;
         let same = rustix::io::fcntl_dupfd_cloexec(&it, 3);
         match same.map_err(|errno| Error::system(errno, "")).and_then(Mailbox::in_folder) {
             Err(error) if error.is(&Kind::Removed) => {
@@ -117,7 +122,7 @@ impl Mailbox {
                 let _ = folder::sweep(&path, &it);
                 Ok(None)
             }
-            done => done.map(Some),
+            done => done.map(Some).map_err(named),
         }
     }
 

@@ -256,7 +256,11 @@ impl Receiving {
         let receiver = self.seat.place as u16;
         while let Some(found) = self.find()? {
             let (index, number, word) = found;
-            if self.lanes[index].reader.lane().take(number, word, receiver) {
+            let known = &self.lanes[index];
+            // The body's line travels from the sender's processor while the descriptor is claimed.
+            let file = &known.taking.file;
+            file.bodies.soon(file.lane.place(number).offset);
+            if known.reader.lane().take(number, word, receiver) {
                 self.turn = index;
                 if self.batch > 1 {
                     self.claim_more(word.priority, self.batch - 1);
