@@ -4,7 +4,7 @@
 //! A process does one operation between two marks and is single-stepped there by ptrace(2). Trials
 //! `sweep::copies::OPERATION` copy the mailbox's files at the boundaries and recover the copy; trials
 //! `sweep::kills::OPERATION` really kill there, and the living go on. operations.rs is the list.
-//! `sweep::fault::…` shows that a fault is found. The code that is stepped is that of a release build:
+//! `sweep::fault::…` shows that a fault is found; `sweep::random` kills at any moment under load. The code that is stepped is that of a release build:
 //!
 //! ```text
 //! cargo test --release -p poste --test sweep
@@ -90,6 +90,7 @@ fn main() -> ExitCode {
         };
         trials = trials.into_iter().map(left_out).collect();
     }
+    tree::House::sweep();
     let conclusion = libtest_mimic::run(&arguments, trials);
     ALL.print();
     if conclusion.has_failed() {

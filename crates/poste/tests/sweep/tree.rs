@@ -11,6 +11,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use poste_sys::mapping::{Access, Mapping};
 use rustix::fs::{CWD, FileType, Mode};
 
+/// How those directories' names begin; then comes the number of the process.
+const NAME: &str = "poste-sweep-";
+
 /// The directories of one trial, in memory; they go with the value.
 pub(crate) struct House(PathBuf);
 
@@ -18,12 +21,24 @@ impl House {
     pub(crate) fn new() -> House {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let root = format!("/dev/shm/poste-sweep-{}-{number}", std::process::id());
+        let root = format!("/dev/shm/{NAME}{}-{number}", std::process::id());
         let house = House(PathBuf::from(root));
         for directory in [house.0.clone(), house.live(), house.copy()] {
             DirBuilder::new().mode(0o700).create(directory).expect("/dev/shm takes a directory");
         }
         house
+    }
+
+    /// Takes away what a run that was killed itself has left.
+    pub(crate) fn sweep() {
+        for entry in fs::read_dir("/dev/shm").into_iter().flatten().flatten() {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let number = name.strip_prefix(NAME).and_then(|rest| rest.split('-').next());
+            if number.is_some_and(|number| !Path::new("/proc").join(number).exists()) {
+                // Another run may be faster.
+                let _ = fs::remove_dir_all(entry.path());
+            }
+        }
     }
 
     /// Where the processes work.
@@ -39,7 +54,7 @@ impl House {
 
 impl Drop for House {
     fn drop(&mut self) {
-        // What is left shows: the sweep looks for it at its end.
+        // Only where a process is not dead yet can something be left; the next run takes it away.
         let _ = fs::remove_dir_all(&self.0);
     }
 }
