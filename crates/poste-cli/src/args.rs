@@ -89,7 +89,7 @@ pub(crate) enum Verb {
 /// What `send` takes.
 #[derive(Args, Debug)]
 pub(crate) struct Send {
-    /// Where to, as in mq:/jobs, fifo:./log, unix:/run/x or tcp:127.0.0.1:8888
+    /// Where to, as in jobs (a mailbox), mq:/jobs, fifo:./log, unix:/run/x or tcp:127.0.0.1:8888
     #[arg(value_parser = address_text())]
     pub address: String,
     /// The body; without it and without --file, standard input is sent as one message
@@ -279,7 +279,7 @@ pub(crate) struct Channel {
 /// What an object has when it is made.
 #[derive(Args, Debug)]
 pub(crate) struct Attributes {
-    /// How much it holds: messages on mq, bytes elsewhere
+    /// How much it holds: messages on mq, and on shm from each sender at once; else bytes
     #[arg(long, value_name = "N", value_parser = size)]
     pub capacity: Option<usize>,
     /// The largest message, as in 64, 8K, 1MiB
@@ -417,15 +417,18 @@ pub(crate) enum Format {
 
 const ROOT_EXAMPLES: &str = "\
 Examples:
-  poste send --create mq:/hello 'good day' && poste recv --remove mq:/hello
+  poste send --create jobs 'good day' && poste recv --remove jobs
   poste recv unix:./inbox & poste send --timeout 5s unix:./inbox hello; wait
   poste tour
+
+A bare word is a mailbox in shared memory: jobs is shm:jobs.
 
 Exit codes: 0 done, 1 failed, 2 usage, 69 nobody at the other end, 75 full,
 124 timed out, 130 interrupted";
 
 const SEND_EXAMPLES: &str = "\
 Examples:
+  poste send --create jobs 'good day' && poste recv --remove jobs
   poste send --create mq:/hello 'good day' && poste recv --remove mq:/hello
   poste send --create -p 9 sysv:0x6c urgent && poste recv --remove sysv:0x6c
   poste recv --create -n 2 fifo:./a & seq 2 | poste send --lines --create fifo:./a; wait";
@@ -435,7 +438,13 @@ Examples:
   poste recv unix:./inbox & poste send --timeout 5s unix:./inbox hello; wait
   poste recv --create --json fifo:./a & poste send --create fifo:./a hi; wait
   poste recv --raw -f --timeout 10ms udp:127.0.0.1:0 || echo 'nobody wrote'
-  poste recv unix:./jobs -- tr a-z A-Z & poste send --timeout 5s unix:./jobs hi; wait";
+  poste send --create todo resize; poste recv --remove todo -- tr a-z A-Z
+  poste recv unix:./jobs -- tr a-z A-Z & poste send --timeout 5s unix:./jobs hi; wait
+
+A message is acknowledged when COMMAND ends with 0. Otherwise, and if this program
+is killed, a mailbox (shm:) hands it out again, to any receiver, with
+POSTE_REDELIVERED=1; made with ?deliveries=N it does so N times in all and then
+sets the message aside, where poste info shows it. Elsewhere it is lost.";
 
 const CALL_EXAMPLES: &str = "\
 Examples:
@@ -454,6 +463,7 @@ Examples:
 
 const CREATE_EXAMPLES: &str = "\
 Examples:
+  poste create 'work?deliveries=3' && poste remove work
   poste create fifo:./log && poste remove fifo:./log
   poste create --capacity 4 --message-size 1K mq:/few && poste remove mq:/few";
 
@@ -469,6 +479,7 @@ Examples:
 
 const INFO_EXAMPLES: &str = "\
 Examples:
+  poste send --create box hello && poste info box && poste remove box
   poste create mq:/jobs && poste info mq:/jobs && poste remove mq:/jobs
   poste create sysv:0x6d; poste info --json sysv:0x6d; poste remove sysv:0x6d";
 
@@ -483,7 +494,7 @@ Examples:
   poste gc --yes
 
 It takes away what poste's dead have left: sockets, locks, half-made objects.
-Queues and FIFOs stay, with their messages, until they are removed.";
+Queues, FIFOs and mailboxes stay, with their messages, until they are removed.";
 
 const COMPLETIONS_EXAMPLES: &str = "\
 Examples:

@@ -11,7 +11,7 @@ const VERBS: &[&str] = &["bench", "doctor", "pick", "top"];
 const OPTIONS: &[&str] = &["--ack"];
 
 /// Mechanisms to come.
-const SCHEMES: &[&str] = &["nats", "shm", "signal", "task"];
+const SCHEMES: &[&str] = &["nats", "signal", "task"];
 
 /// The refusal of a verb, where it is one to come.
 pub(crate) fn verb(name: &str) -> Option<Failure> {

@@ -2,7 +2,49 @@
 
 mod command;
 
-use command::Scratch;
+use std::process::Command;
+
+use command::{Scratch, skip};
+
+/// One who listens and doesn't accept, with as many waiting as it wants: the time that was given
+/// holds all the same.
+#[test]
+fn a_busy_listener_is_waited_for_no_longer_than_was_asked() {
+    let scratch = Scratch::new();
+    let name = rustix::net::SocketAddrUnix::new(scratch.path("x")).unwrap();
+    let listener = rustix::net::socket(
+        rustix::net::AddressFamily::UNIX,
+        rustix::net::SocketType::STREAM,
+        None,
+    )
+    .unwrap();
+    rustix::net::bind(&listener, &name).unwrap();
+    rustix::net::listen(&listener, 0).unwrap();
+    let _waiting = std::os::unix::net::UnixStream::connect(scratch.path("x")).unwrap();
+    scratch.run(&["send", "--timeout", "0s", "unix:./x", "b"]).fails(75, "unix:./x");
+    scratch.run(&["send", "--timeout", "200ms", "unix:./x", "b"]).fails(124, "unix:./x");
+    scratch.run(&["call", "--timeout", "200ms", "unix:./x", "b"]).fails(124, "unix:./x");
+}
+
+/// What no packet can carry is refused before anything is sent, with the limit.
+#[test]
+fn a_raw_packet_that_is_too_large_is_named_with_its_limit() {
+    let scratch = Scratch::new();
+    std::fs::write(scratch.path("large"), vec![b'x'; 6_000_000]).unwrap();
+    for address in ["dgram:./d", "seqpacket:./s"] {
+        let receiver = scratch.start(&["recv", "--raw", "-n", "2", address]);
+        let send = ["send", "--raw", "--timeout", "10s", address];
+        scratch.run(&[&send[..], &["there?"]].concat()).prints("");
+        for flags in [&["--timeout", "5s"][..], &[]] {
+            let send = ["send", "--raw", "--file", "large", address];
+            scratch.run(&[&send[..], flags].concat()).fails(1, "?capacity=");
+        }
+        scratch.run(&[&send[..], &["there"]].concat()).prints("");
+        receiver.end().prints("there?\nthere\n");
+    }
+    let send = ["send", "--raw", "--file", "large", "udp:127.0.0.1:9"];
+    scratch.run(&send).fails(1, "the limit is 65507");
+}
 
 #[test]
 fn what_makes_no_sense_is_2() {
@@ -37,7 +79,17 @@ fn what_makes_no_sense_is_2() {
         ("create unix:./u", "receiver"),
         ("create fifo:./f --capacity 8K", "capacity"),
         ("create fifo:./f --mode 999", "octal"),
-        ("send jobs x", "not built yet"),
+        ("create a/b", "a/b"),
+        ("create .hidden", "mailbox"),
+        ("create shm:a/b", "letters"),
+        ("create -", "hyphen"),
+        ("create jobs --mode 0666", "one user"),
+        ("create jobs --capacity 0", "room for a message"),
+        ("create jobs --message-size 0", "room for a message"),
+        ("create jobs?deliveries=0", "deliveries"),
+        ("send jobs x --listen", "listen"),
+        ("send jobs x --raw --type 3", "no type"),
+        ("recv jobs --lines", "--raw"),
         ("send fifo:x y --ack", "not built yet"),
         ("recv fifo:x --json -- cat", "--json"),
         ("call unix:x body --file f", "--file"),
@@ -46,6 +98,8 @@ fn what_makes_no_sense_is_2() {
         ("call udp:127.0.0.1:9 body --half-close", "half"),
         ("call sysv:1 x", "not built yet"),
         ("reply mq:x --echo", "not built yet"),
+        ("call jobs x", "not built yet"),
+        ("reply jobs --echo", "not built yet"),
         ("reply unix:x", "--echo"),
         ("reply unix:x --echo --body y", "--body"),
         ("reply unix:x --echo -- cat", "COMMAND"),
@@ -54,8 +108,10 @@ fn what_makes_no_sense_is_2() {
         ("relay fifo:x fifo:y --raw --raw-to", "--raw"),
         ("relay fifo:x fifo:y --lines", "--raw"),
         ("relay mq:/x mq:/x", "itself"),
+        ("relay jobs shm:jobs", "itself"),
         ("relay unix:x bogus:y", "bogus"),
         ("relay --both unix:x fifo:y", "connections"),
+        ("relay --both unix:x jobs", "connections"),
         ("relay --both udp:127.0.0.1:0 tcp:127.0.0.1:9", "connections"),
         ("relay --both unix:x seqpacket:y", "packets"),
         ("relay --both --raw-to unix:x unix:y", "envelope"),
@@ -76,6 +132,10 @@ fn what_is_not_there_is_1_and_names_create() {
         "recv fifo:./x",
         "remove fifo:./x",
         "recv mq:/poste-no-such",
+        "send no-such y",
+        "recv no-such",
+        "info no-such",
+        "remove shm:no-such",
         "relay unix:./y mq:/poste-no-such",
     ] {
         scratch.run(&line.split_whitespace().collect::<Vec<_>>()).fails(1, "create");
@@ -189,4 +249,43 @@ fn a_receiver_that_goes_in_the_middle_is_69_and_the_next_one_gets_none_of_it() {
         scratch.run_with(&words, &body).fails(69, "gone");
         reading.join().unwrap();
     }
+}
+
+/// What can't be noted in the runtime directory is refused, and nothing is made or taken.
+#[test]
+fn a_full_runtime_directory_is_named() {
+    let test = "a_full_runtime_directory_is_named";
+    let scratch = Scratch::new();
+    std::fs::create_dir(scratch.path("full")).unwrap();
+    let mount = "mount -t tmpfs -o size=64k,mode=0700 none full";
+    let can_mount = Command::new("unshare")
+        .args(["-m", "sh", "-c", mount])
+        .current_dir(scratch.path(""))
+        .output();
+    if !can_mount.is_ok_and(|output| output.status.success()) {
+        return skip(test, "no file system can be mounted here");
+    }
+    let name = format!("/poste-full-{}", std::process::id());
+    scratch.run(&["semaphore", "create", &name]).prints("");
+    let run = |words: &str| {
+        // A command that succeeds makes the directories.
+        let script = format!(
+            "{mount}; \"$0\" semaphore hold {name} -- \"$0\" recv --timeout 0s unix:./y
+             cat /dev/zero > full/filler
+             exec \"$0\" {words} 2> said"
+        );
+        let mut command = Command::new("unshare");
+        command.args(["-m", "sh", "-c", &script, env!("CARGO_BIN_EXE_poste")]);
+        command.current_dir(scratch.path("")).env("POSTE_DIR", scratch.path("full"));
+        let code = command.output().unwrap().status.code();
+        (code, std::fs::read_to_string(scratch.path("said")).unwrap())
+    };
+    for words in ["recv --timeout 0s unix:./x", &format!("semaphore hold {name} -- true")] {
+        let (code, said) = run(words);
+        assert_eq!(code, Some(1), "{said}");
+        assert!(said.contains("No space left") && said.contains("hint: make room there"), "{said}");
+    }
+    assert!(!scratch.path("x").exists());
+    scratch.run(&["semaphore", "value", &name]).prints("1\n");
+    scratch.run(&["semaphore", "remove", &name]).prints("");
 }

@@ -5,6 +5,8 @@
 use std::io::Write as _;
 use std::time::Duration;
 
+pub mod trace;
+
 extern "C" fn nothing(_signal: libc::c_int) {}
 
 /// Begins a storm of SIGALRM in this process, for good, with a handler that does nothing and does
@@ -78,6 +80,26 @@ pub fn in_a_forked_child(run: impl FnOnce() -> i32) -> i32 {
             assert_eq!(waited, child, "the child is waited for");
             libc::WEXITSTATUS(status)
         }
+    }
+}
+
+/// Forks a child that runs this and ends without running anything else: its number. Who calls waits
+/// for its end.
+///
+/// # Panics
+/// Where the process has other threads, whose locks the child could wait for, or the system refuses.
+#[must_use]
+pub fn fork(run: impl FnOnce()) -> u32 {
+    let threads = std::fs::read_dir("/proc/self/task").map_or(0, Iterator::count);
+    assert_eq!(threads, 1, "nobody else may hold a lock");
+    // SAFETY: there is no other thread, as said above, so the child waits for no lock that it lacks.
+    match unsafe { libc::fork() } {
+        0 => {
+            let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(run));
+            // SAFETY: _exit takes any number and touches no memory.
+            unsafe { libc::_exit(if result.is_ok() { 0 } else { 101 }) }
+        }
+        pid => u32::try_from(pid).expect("a child is forked"),
     }
 }
 

@@ -126,6 +126,35 @@ fn main() {
     }
     attach();
     cost();
+    idle();
+}
+
+/// The processor time of a process whose receiver waits five seconds for nothing, its watcher
+/// included.
+fn idle() {
+    let name = format!("shm:bench-idle-{}", std::process::id());
+    let mut receiver = Receiver::create(&name).unwrap();
+    let mut sender = Sender::open(&name).unwrap();
+    // What the first sleep makes (the watcher's thread) is not what idling costs.
+    for _ in 0..3 {
+        receiver.recv_timeout(Duration::from_millis(20)).unwrap_err();
+    }
+    let used = || {
+        let used = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+        Duration::new(used.tv_sec as u64, used.tv_nsec as u32)
+    };
+    let sleeper = std::thread::spawn(move || {
+        receiver.recv().unwrap();
+        receiver
+    });
+    std::thread::sleep(Duration::from_millis(100));
+    let before = used();
+    std::thread::sleep(Duration::from_secs(5));
+    let time = used() - before;
+    sender.send("enough").unwrap();
+    drop((sender, sleeper.join().unwrap()));
+    poste::remove(&name).unwrap();
+    println!("{:40} {:9.1} µs of processor time", "idle for 5 s", time.as_secs_f64() * 1e6);
 }
 
 /// What a message costs its two sides together in processor time, in one thread, so that no cache

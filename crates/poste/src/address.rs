@@ -98,8 +98,9 @@ impl Address {
             }
             None if is_word(place) => ("shm", place),
             None => {
-                return Err(invalid(format!("{text:?} is no address: SCHEME:REST"))
-                    .with_hint("say how to get there, as in fifo:PATH or mq:/NAME"));
+                return Err(invalid(format!("{text:?} is no address: SCHEME:REST")).with_hint(
+                    "say how to get there, as in fifo:PATH or mq:/NAME; a mailbox is a word",
+                ));
             }
         };
         Ok(Address { scheme: scheme.to_owned(), rest: decode(rest)?, options })

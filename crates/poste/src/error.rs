@@ -222,9 +222,19 @@ impl Error {
         self
     }
 
-    /// Whether the same call may succeed later without anything being changed: time, a receiver or
-    /// memory was missing.
-    pub(crate) fn may_pass(&self) -> bool {
+    /// Whether only time was missing: the same call may do it later. Where nobody receives, that is
+    /// so if the end waits for one who does, and not where the system has refused.
+    pub(crate) fn is_passing(&self) -> bool {
+        match self.0.kind {
+            Kind::Full | Kind::Empty | Kind::TimedOut => true,
+            Kind::NoReceiver => self.0.errno.is_none(),
+            _ => false,
+        }
+    }
+
+    /// Whether the same frame may go later, so that what is held stays held: time, a receiver, memory
+    /// or a descriptor was missing.
+    pub(crate) fn is_retryable(&self) -> bool {
         match self.0.kind {
             Kind::Full | Kind::Empty | Kind::TimedOut | Kind::NoReceiver => true,
             Kind::Limit { .. } | Kind::System => matches!(

@@ -110,6 +110,13 @@ pub const PAUSE_MAX: Duration = Duration::from_millis(8);
 /// How late such a wait may notice something: the longest pause, and what a loaded machine adds.
 pub const PAUSE_DELAY: Duration = Duration::from_millis(10);
 
+/// How long a sender of a System V queue may be at it before a receiver with a bell takes it for
+/// killed: a message takes microseconds, and one that has no room is no matter, as the queue is full.
+pub const BELL_PATIENCE: Duration = Duration::from_secs(1);
+
+/// The stack of a thread that waits on a System V queue: it calls nothing deep.
+pub const HELPER_STACK: usize = 64 << 10;
+
 /// How often what is there is compared with what was asked for, with a pause between: its maker may
 /// be between making it and giving it its mode and capacity.
 pub const QUEUE_LOOKS: usize = 3;
@@ -137,6 +144,16 @@ pub const LEND_ABOVE: usize = 4 << 10;
 /// How many messages fed to a lane are held back at most: what the receiver gets at once.
 pub const HELD_MAX: usize = 64;
 
+/// How many messages a receiver claims from a mailbox at once at most: so many it may have to hand
+/// out again, marked, when it dies.
+pub const CLAIMED_MAX: usize = 256;
+
+/// The largest sealed memory that a sender takes from its receiver unshown, in bytes.
+pub const SEALED_MAX: usize = 64 << 20;
+
+/// How often the other side of sealed memory may ring in vain before a wait that is over ends.
+pub const RINGS_MAX: u32 = 64;
+
 /// How long an end in shared memory looks again before it sleeps: 20 µs find almost every answer of
 /// a peer that runs, 5 µs half of them.
 pub const SPIN_TIME: Duration = Duration::from_micros(20);
@@ -160,6 +177,10 @@ pub const BLIND_SLEEP: Duration = Duration::from_millis(50);
 /// How long a sleeper in shared memory sleeps at most before it looks again by itself: what a peer's
 /// slip in a word, or a handle that was lost by exec(2), can cost. A look takes some 20 µs.
 pub const LOOK_AGAIN: Duration = Duration::from_secs(5);
+
+/// How soon somebody looks again after a dead one whom another is burying: burying takes less, unless
+/// that one is stopped, or killed too. Each look is twice as late as the one before.
+pub const BURIED_AFTER: Duration = Duration::from_millis(1);
 
 /// How many datagrams' sources a receiver remembers, to answer them.
 pub const SOURCES_MAX: usize = 1024;

@@ -18,7 +18,8 @@ pub struct Object {
     pub mechanism: &'static str,
     /// How many messages lie in it.
     pub depth: Option<u64>,
-    /// How much it holds, in its mechanism's unit (`Capabilities::capacity`); bytes for a FIFO.
+    /// How much it holds, in its mechanism's unit (`Capabilities::capacity`); bytes for a FIFO; of a
+    /// mailbox the messages from each sender.
     pub capacity: Option<u64>,
     /// How many bytes lie in it.
     pub bytes: Option<u64>,
@@ -85,6 +86,8 @@ pub enum Detail {
     Number(u64),
     /// A word.
     Text(String),
+    /// Several of a kind, each with its own facts.
+    Rows(Vec<Vec<(&'static str, Detail)>>),
 }
 
 /// The objects of a mechanism, or of several, and what could not be seen.

@@ -132,7 +132,8 @@ impl Options {
         self
     }
 
-    /// How much the channel holds: messages on POSIX queues and `local`, bytes elsewhere.
+    /// How much the channel holds: messages on POSIX queues and `local`, messages of each sender on
+    /// `shm`, bytes elsewhere.
     #[must_use]
     pub fn capacity(mut self, capacity: usize) -> Self {
         self.capacity = Some(capacity);
@@ -326,10 +327,10 @@ impl Options {
                 "type" => options.message_type = Some(number(name, value)?),
                 "shared" => set(&mut options.shared)?,
                 "check" => set(&mut options.check)?,
-                "deliveries" => {
-                    let count: u8 = number(name, value)?;
-                    options.deliveries = Some(count.max(1));
-                }
+                "deliveries" => match value.parse() {
+                    Ok(count @ 1..) => options.deliveries = Some(count),
+                    _ => return Err(wrong(name, value, "takes a whole number from 1 to 255")),
+                },
                 "spin" => {
                     options.spin = match value.as_str() {
                         "never" => Spin::Never,

@@ -95,7 +95,7 @@ impl Outbox {
                         return Err(Error::new(kind, ""));
                     }
                 }
-                Err(error) if error.may_pass() => return Err(error),
+                Err(error) if error.is_retryable() => return Err(error),
                 Err(error) => {
                     let is_over = error.is(&Kind::Disconnected) || error.is(&Kind::Removed);
                     if is_over && !first.goes_on {
@@ -207,11 +207,11 @@ mod tests {
     }
 
     #[test]
-    fn what_may_pass_keeps_all_and_the_end_of_the_channel_nothing() {
+    fn what_is_retryable_keeps_all_and_the_end_of_the_channel_nothing() {
         for kind in [Kind::Full, Kind::TimedOut, Kind::NoReceiver] {
             let mut outbox = three();
             let error = outbox.drain(&mut Script::of([Err(kind)]), 0, Wait::Not).unwrap_err();
-            assert!(error.may_pass() && outbox.len() == 22);
+            assert!(error.is_retryable() && outbox.len() == 22);
         }
         let mut outbox = three();
         let mut end = Script::of([Err(Kind::Disconnected)]);

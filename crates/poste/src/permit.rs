@@ -334,7 +334,7 @@ fn read(file: &File) -> Option<Note> {
 }
 
 fn system(errno: Errno, path: &Path) -> Error {
-    Error::system(errno, format!("the record {}", path.display()))
+    runtime::system(errno, format!("the record {}", path.display()))
 }
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
 //! The receiving side: envelope, joining; the same over every mechanism.
 
+mod sorting;
+
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::process::{Child, Command};
@@ -8,17 +10,14 @@ use std::time::{Duration, Instant};
 use crate::address::Address;
 use crate::capabilities::{Capabilities, Counters, Facts};
 use crate::duplex::Duplex;
-use crate::envelope::{CallBlock, PieceKind, Speaker};
 use crate::error::{Error, Kind};
 use crate::inheritance::{self, Role};
-use crate::joining::{Joining, Origin};
+use crate::joining::Joining;
 use crate::mechanism::{
-    Arrival, EndTraits, Mechanism, News, Opened, Opening, Pollable, RecvEnd, Settle, inherited,
-    resolve,
+    Arrival, EndTraits, Mechanism, Opened, Opening, Pollable, RecvEnd, Settle, inherited, resolve,
 };
-use crate::message::{Message, OwnedMessage, Place, Taken, WayBack};
+use crate::message::{Message, OwnedMessage, Place, Taken};
 use crate::options::{Create, Options};
-use crate::piece;
 use crate::readiness::Readiness;
 use crate::sender::Sender;
 use crate::sequence::Sequences;
@@ -129,8 +128,8 @@ impl Receiver {
     /// # Errors
     /// `Disconnected` where nothing can come any more; `Corrupt` where what came is no message of
     /// poste's (it is passed over); `TooLarge` where it is larger than this end takes; `Removed`
-    /// (a POSIX queue's removal wakes nobody: a timed form notices it within a second, one that
-    /// blocks already doesn't).
+    /// (a POSIX queue's removal wakes nobody: a timed form notices it within a second; one that
+    /// blocks already doesn't, nor who polls).
     pub fn recv(&mut self) -> Result<Message<'_>, Error> {
         self.recv_wait(Wait::Forever)
     }
@@ -166,12 +165,54 @@ impl Receiver {
     #[inline]
     pub fn recv_wait(&mut self, wait: Wait) -> Result<Message<'_>, Error> {
         match self.next(wait) {
-            Ok(()) => {
-                let ticket = self.taken.take_ticket();
-                Ok(Message { taken: &mut self.taken, ticket })
-            }
+            Ok(()) => Ok(self.lent()),
             Err(error) => Err(error.on("receive from", &self.address)),
         }
+    }
+
+    /// The message that was taken last.
+    #[inline]
+    pub(crate) fn lent(&mut self) -> Message<'_> {
+        let ticket = self.taken.take_ticket();
+        Message { taken: &mut self.taken, ticket }
+    }
+
+    /// Takes the next message, if one is there; [`Receiver::lent`] lends it.
+    #[cfg(feature = "tokio")]
+    #[inline]
+    pub(crate) fn look(&mut self) -> Result<bool, Error> {
+        match self.next(Wait::Not) {
+            Ok(()) => Ok(true),
+            Err(error) if error.is_passing() => Ok(false),
+            Err(error) => Err(error.on("receive from", &self.address)),
+        }
+    }
+
+    /// Whether messages lie in user space, where no descriptor of the end's own shows them.
+    #[cfg(feature = "tokio")]
+    #[inline]
+    pub(crate) fn has_more(&self) -> bool {
+        self.taken.arrival.more || self.untold.is_some()
+    }
+
+    /// Whether to look again before waiting.
+    #[cfg(feature = "tokio")]
+    #[inline]
+    pub(crate) fn linger(&mut self) -> crate::mechanism::Linger {
+        self.taken.end.linger()
+    }
+
+    /// Whether nothing is left to find, as of the last look.
+    #[cfg(feature = "tokio")]
+    #[inline]
+    pub(crate) fn is_drained(&self) -> bool {
+        self.taken.end.is_drained()
+    }
+
+    /// What the end itself waits on: it shows what [`Receiver::has_more`] doesn't.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn watched(&mut self) -> Result<Pollable<'_>, Error> {
+        self.taken.end.pollable().map_err(|error| error.on("poll", &self.address))
     }
 
     /// The next connection by itself, both ways, instead of merged with the others. What comes on
@@ -203,17 +244,26 @@ impl Receiver {
 
     /// Receives up to `max` messages: waits for the first, and takes what else is there. Returns
     /// how many there were. An error after the first ends the batch, and the next call returns it.
+    /// From a mailbox they are claimed together: what `each` did not get, because it panicked or this
+    /// process ended, comes again marked as redelivered.
     ///
     /// # Errors
     /// As [`Receiver::recv`], for the first.
-    pub fn recv_many(
+    pub fn recv_many(&mut self, max: usize, each: impl FnMut(Message<'_>)) -> Result<usize, Error> {
+        self.recv_many_wait(max, each, Wait::Forever)
+    }
+
+    /// As [`Receiver::recv_many`], within `wait`.
+    pub(crate) fn recv_many_wait(
         &mut self,
         max: usize,
         mut each: impl FnMut(Message<'_>),
+        wait: Wait,
     ) -> Result<usize, Error> {
         let mut count = 0;
         while count < max {
-            match self.recv_wait(if count == 0 { Wait::Forever } else { Wait::Not }) {
+            self.taken.end.batch(max - count);
+            match self.recv_wait(if count == 0 { wait } else { Wait::Not }) {
                 Ok(message) => each(message),
                 Err(error) if count == 0 => return Err(error),
                 Err(error) => {
@@ -275,11 +325,15 @@ impl Receiver {
 
     /// A level-triggered descriptor that is readable while a message is there, also where it lies
     /// in user space already; poll it for reading. After it says so a receive that doesn't wait may
-    /// still find nothing: a part of a message has arrived. That a POSIX queue is removed it doesn't
-    /// show: receive now and then.
+    /// still find nothing: a part of a message has arrived, or another receiver was faster.
+    ///
+    /// On a System V queue the kernel has no descriptor: poste's senders ring a bell. Raw, or where
+    /// other users may send, a thread waits instead; an empty raw message that makes it readable is
+    /// taken out then, and lost with a process that is killed before it receives it.
     ///
     /// # Errors
-    /// `NotSupported` where the mechanism has none (its capabilities say so).
+    /// `NotSupported` where the mechanism has none (its capabilities say so); `Limit` where the
+    /// system has no room for what it takes.
     pub fn pollable(&mut self) -> Result<BorrowedFd<'_>, Error> {
         if self.readiness.is_none() {
             let made = self
@@ -444,80 +498,6 @@ impl Receiver {
     /// passed over. Elsewhere it is an error, which a person wants to see.
     fn ignores_garbage(&self) -> bool {
         self.mechanism.capabilities.made_by_listening
-    }
-
-    /// Looks at what arrived: whether it makes a whole message.
-    #[inline(always)]
-    fn sort(&mut self) -> Result<bool, Error> {
-        let arrival = &self.taken.arrival;
-        match arrival.news {
-            News::Piece => {}
-            News::Ended => {
-                self.joining.end_of(arrival.source);
-                return Ok(false);
-            }
-            News::AllGone => {
-                self.joining.end_of_all();
-                return Ok(false);
-            }
-        }
-        if self.traits.bare || self.options.is_raw() {
-            self.taken.arrival.check_loss()?;
-            let arrival = &self.taken.arrival;
-            self.taken.place = Place::Piece(0..arrival.size);
-            self.taken.way_back = Some(self.way_back(None));
-            self.taken.priority = arrival.priority.unwrap_or(0);
-            self.taken.sequence = if self.traits.bare { arrival.sequence } else { 0 };
-            return Ok(true);
-        }
-        let bytes = self.taken.end.bytes(arrival);
-        let (header, length) = piece::open(bytes)?;
-        let body = &bytes[length..];
-        if header.kind != PieceKind::Message {
-            // An answer that nobody here waits for, or a peer that says more than we understand.
-            return Ok(false);
-        }
-        self.taken.arrival.keep_descriptors(header.descriptors)?;
-        let arrival = &self.taken.arrival;
-        let speaker = header
-            .speaker
-            .unwrap_or(Speaker { sender: arrival.sender, sequence: arrival.sequence });
-        match header.part {
-            None => self.taken.place = Place::Piece(length..length + body.len()),
-            Some(part) => {
-                let origin = Origin {
-                    source: arrival.source,
-                    sender: speaker.sender,
-                    priority: header.priority,
-                };
-                let set = std::mem::take(&mut self.taken.arrival.descriptors);
-                match self.joining.add(origin, speaker.sequence, part, body, set)? {
-                    None => return Ok(false),
-                    Some(whole) => {
-                        self.taken.joined = whole.body;
-                        self.taken.arrival.descriptors = whole.descriptors;
-                        self.taken.place = Place::Joined;
-                    }
-                }
-            }
-        }
-        if !self.traits.reliable
-            && !self.sequences.note(speaker.sender, speaker.sequence, header.priority)
-        {
-            self.counters.late += 1;
-            return Ok(false);
-        }
-        self.taken.priority = header.priority;
-        self.taken.sequence = speaker.sequence;
-        self.taken.way_back = header.call.map(|call| self.way_back(Some(call)));
-        Ok(true)
-    }
-
-    /// How an answer goes back over this channel.
-    fn way_back(&self, call: Option<CallBlock>) -> WayBack {
-        let descriptors = self.mechanism.capabilities.descriptors;
-        let check = self.options.check;
-        WayBack { call, piece_size: self.traits.piece_size, descriptors, check }
     }
 }
 

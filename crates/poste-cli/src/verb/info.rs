@@ -37,7 +37,31 @@ fn value(detail: &Detail) -> Value {
     match detail {
         Detail::Number(number) => json!(number),
         Detail::Text(text) => json!(text),
+        Detail::Rows(rows) => rows.iter().map(|row| object_of(row)).collect(),
         _ => Value::Null,
+    }
+}
+
+fn object_of(row: &[(&'static str, Detail)]) -> Value {
+    Value::Object(row.iter().map(|(name, detail)| ((*name).to_owned(), value(detail))).collect())
+}
+
+/// A detail as lines, the first one with its name.
+fn lines(name: &'static str, detail: &Detail) -> Vec<(&'static str, String)> {
+    match detail {
+        Detail::Rows(rows) => {
+            let words = |row: &Vec<(&str, Detail)>| {
+                let words = row.iter().map(|(name, detail)| match detail {
+                    Detail::Text(text) => one_line(text),
+                    _ => format!("{name} {}", value(detail)),
+                });
+                words.collect::<Vec<_>>().join(", ")
+            };
+            let names = std::iter::once(name).chain(std::iter::repeat(""));
+            names.zip(rows.iter().map(words)).collect()
+        }
+        Detail::Text(text) => vec![(name, one_line(text))],
+        other => vec![(name, value(other).to_string())],
     }
 }
 
@@ -56,11 +80,7 @@ fn for_people(info: &Info) -> String {
         ("age", known(it.age.map(list::age))),
         ("held by", list::held_by(it, usize::MAX)),
     ];
-    let details = it.details.iter().map(|(name, detail)| match value(detail) {
-        Value::String(text) => (*name, one_line(&text)),
-        other => (*name, other.to_string()),
-    });
-    rows.extend(details);
+    rows.extend(it.details.iter().flat_map(|(name, detail)| lines(name, detail)));
     let rows: Vec<_> = rows
         .into_iter()
         .filter(|(_, value)| value != "-")

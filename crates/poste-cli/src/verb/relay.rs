@@ -1,19 +1,21 @@
 //! `poste relay`: moves messages from one address to another, whole messages at a time.
 //!
 //! One message is under way at a time: while there is no room for it at the other end, nothing more
-//! is received, and the senders wait in their turn. What the other end cannot carry at all is said
-//! and passed over, so that nobody who may send can end the relay.
+//! is received, and the senders wait in their turn; it is acknowledged when the other end has it.
+//! What the other end cannot carry at all is said and passed over, so that nobody who may send can
+//! end the relay.
 
+use std::cell::RefCell;
 use std::os::fd::AsFd as _;
 use std::time::Duration;
 
 use poste::limits::PIECE_MAX;
-use poste::{Kind, Level, Message, Outgoing, Peers, Priorities, Sender, Wait};
+use poste::{Level, Message, Outgoing, Peers, Priorities, Redelivers, Sender, Wait};
 
 use crate::args::Relay;
 use crate::exit::{Code, Failure, Stop};
 use crate::resolve::{self, Target};
-use crate::sources::Sources;
+use crate::sources::{Origin, Sources, acknowledged};
 use crate::{notice, signals};
 
 mod both;
@@ -27,9 +29,12 @@ pub(crate) fn run(args: &Relay) -> Result<(), Stop> {
         return both::run(args);
     }
     let (from, to) = resolve::relaying(args)?;
-    let mut onward = Onward::open(args, &from, &to)?;
+    let onward = RefCell::new(Onward::open(args, &from, &to)?);
     let mut sources = Sources::open(std::slice::from_ref(&from))?;
-    let relayed = relay(args, &mut sources, &mut onward);
+    if onward.borrow().may_go {
+        sources.look_every(LOOK)?;
+    }
+    let relayed = relay(args, &mut sources, &onward);
     drop(sources);
     drop(onward);
     signals::forget_all();
@@ -37,7 +42,7 @@ pub(crate) fn run(args: &Relay) -> Result<(), Stop> {
 }
 
 /// Moves messages for ever, or as many as were asked for.
-fn relay(args: &Relay, sources: &mut Sources, onward: &mut Onward) -> Result<(), Stop> {
+fn relay(args: &Relay, sources: &mut Sources, onward: &RefCell<Onward>) -> Result<(), Stop> {
     let mut left = args.count.unwrap_or(u64::MAX);
     while left > 0 {
         next(sources, onward)?;
@@ -47,21 +52,13 @@ fn relay(args: &Relay, sources: &mut Sources, onward: &mut Onward) -> Result<(),
 }
 
 /// Moves the next message; meanwhile the other end may go.
-fn next(sources: &mut Sources, onward: &mut Onward) -> Result<(), Stop> {
-    let wait = onward.wait.begin();
-    loop {
-        let turn = match wait.left() {
-            _ if !onward.may_go => wait,
-            Some(left) if left <= LOOK => wait,
-            _ => Wait::For(LOOK),
-        };
-        match sources.recv(turn, &mut |message, _| onward.pass(message)) {
-            Err(Stop::Failed(silence)) if silence.is(&Kind::TimedOut) && turn != wait => {
-                onward.check()?;
-            }
-            moved => return moved,
-        }
-    }
+fn next(sources: &mut Sources, onward: &RefCell<Onward>) -> Result<(), Stop> {
+    let wait = onward.borrow().wait;
+    let pass = &mut |mut message: Message<'_>, origin: Origin<'_>| {
+        onward.borrow_mut().pass(&mut message)?;
+        acknowledged(message.acknowledge(), origin.address)
+    };
+    sources.recv_or_look(wait, pass, &mut || onward.borrow().check())
 }
 
 /// The end that sends, and how messages are made to fit it.
@@ -78,6 +75,8 @@ struct Onward {
     /// Types of raw System V messages mean the same at both ends.
     keeps_types: bool,
     priority_max: u16,
+    /// A message that is not passed on comes again.
+    comes_again: bool,
 }
 
 impl Onward {
@@ -99,6 +98,7 @@ impl Onward {
             cut_at: if is_bytes { facts.message_size.min(PIECE_MAX) } else { usize::MAX },
             ending: resolve::ending(args.lines && is_raw.1, false, to.mechanism),
             keeps_types: is_raw.0 && is_raw.1 && has_types(from) && has_types(to),
+            comes_again: at_from.redelivers != Redelivers::Never,
             priority_max: if keeps_priorities { facts.priority_max } else { 0 },
             sender,
         })
@@ -145,12 +145,14 @@ impl Onward {
             Ok(_) => return Ok(()),
             Err(error) => error,
         };
-        let failure = Failure::from(error).and("the message that was under way is lost");
+        let failure = Failure::from(error);
+        let is_lost = "the message that was under way is lost";
         if failure.is_about_the_message() {
-            notice::say(failure.what());
+            notice::say(failure.and(is_lost).what());
             return Ok(());
         }
-        Err(failure.into())
+        let then = if self.comes_again { "the message comes again" } else { is_lost };
+        Err(failure.and(then).into())
     }
 
     /// Whether the connection is still there.

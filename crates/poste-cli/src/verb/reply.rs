@@ -12,7 +12,7 @@ use crate::args::Reply;
 use crate::exit::{Failure, Stop};
 use crate::output::Shown;
 use crate::resolve::{self, Target};
-use crate::sources::{Origin, Sources};
+use crate::sources::{Origin, Sources, acknowledged};
 use crate::{command, notice, signals};
 
 /// Serves for ever, or until it has answered as often as was asked for.
@@ -28,12 +28,12 @@ pub(crate) fn run(args: &Reply) -> Result<(), Stop> {
 fn serve(args: &Reply, target: &Target, sources: &mut Sources) -> Result<(), Stop> {
     let mut left = args.count.unwrap_or(u64::MAX);
     while left > 0 {
-        sources.recv(resolve::wait(&args.channel), &mut |message, origin| {
+        sources.recv(resolve::wait(&args.channel), &mut |mut message, origin| {
             if message.is_call() {
-                answer(args, target, message, origin);
+                answer(args, target, &mut message, origin);
                 left -= u64::from(args.count.is_some());
             }
-            Ok(())
+            acknowledged(message.acknowledge(), origin.address)
         })?;
     }
     Ok(())

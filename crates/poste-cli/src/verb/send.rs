@@ -123,16 +123,25 @@ pub(super) fn body_max(sender: &Sender) -> usize {
 /// An input that is larger than any message, by how much isn't known.
 pub(super) fn beyond(sender: &Sender, target: &Target, input: &str) -> Failure {
     let (address, limit) = (sender.address(), body_max(sender));
-    let hint = if sender.capabilities().pieces && !target.options.is_raw() {
+    let can = sender.capabilities();
+    // A raw packet is as large as the socket's buffer allows.
+    let is_of_buffer = can.pieces && can.raw_boundaries && !can.network;
+    let of_buffer = format!(
+        "allow it: {}?capacity=SIZE (up to net.core.wmem_max), or send less at once",
+        address.bare()
+    );
+    let hint = if can.pieces && !target.options.is_raw() {
         "send it in several messages (--lines), raw (--raw), or allow larger ones at both ends \
          (--message-size)"
-    } else if target.mechanism.settings.contains(&"message-size") {
+    } else if is_of_buffer {
+        &of_buffer
+    } else if target.mechanism.settings.contains(&"message-size") && !can.network {
         "make the channel anew with a larger message size (--message-size), or send less at once"
     } else {
         "send less at once, or use a mechanism that cuts messages up, such as unix:"
     };
     let what = format!(
-        "cannot send to {address}: {input} has more than {limit} bytes, the largest message's size"
+        "cannot send to {address}: {input} has more than {limit} bytes, the limit is {limit}"
     );
     Failure::new(Code::Failed, what, hint)
 }

@@ -16,6 +16,7 @@ use rustix::io::Errno;
 use super::link::Link;
 use super::listener::Listener;
 use super::socket::Bound;
+use super::timer::Timer;
 use super::window::Window;
 use super::wire::Flow;
 use super::{Arrival, Frame, Halves, News, Pollable, RecvEnd, SendEnd};
@@ -27,6 +28,9 @@ use crate::wait::{Halt, Wait};
 
 /// The epoll entry of the listener; connections have their `source`.
 const LISTENER: u64 = 0;
+
+/// The epoll entry of the timer; no connection has this `source`.
+const AGAIN: u64 = u64::MAX;
 
 /// How many are accepted in a row, so that those who are there are served too.
 const ACCEPTS_AT_ONCE: usize = 64;
@@ -53,6 +57,8 @@ pub struct Merge {
     delivered_since_look: u32,
     events: Vec<u64>,
     accepting_paused: Option<Instant>,
+    /// Fires when a pause in accepting is over: who only polls is to look then. Made for those.
+    again: Option<Timer>,
     accepted: u64,
     corrupt: u64,
     present: usize,
@@ -116,6 +122,7 @@ impl Merge {
             delivered_since_look: 0,
             events: Vec::new(),
             accepting_paused: None,
+            again: None,
             accepted: 0,
             corrupt: 0,
             present: 0,
@@ -141,6 +148,7 @@ impl Merge {
             for entry in &events {
                 match *entry {
                     LISTENER => self.accept(),
+                    AGAIN => self.set_timer(),
                     source => self.read(source),
                 }
             }
@@ -159,6 +167,7 @@ impl Merge {
                     // The listener stays ready, and asking again at once would spin.
                     let _ = epoll::delete(&self.epoll, &self.listener);
                     self.accepting_paused = Some(Instant::now());
+                    self.set_timer();
                     return;
                 }
             }
@@ -175,8 +184,18 @@ impl Merge {
         let added = epoll::add(&self.epoll, &self.listener, entry, EventFlags::IN);
         if added.is_ok() {
             self.accepting_paused = None;
+            self.set_timer();
         }
         added.is_err()
+    }
+
+    /// The timer runs while accepting pauses.
+    fn set_timer(&self) {
+        match (&self.again, self.accepting_paused) {
+            (Some(again), Some(_)) => again.set(PAUSE),
+            (Some(again), None) => again.stop(),
+            (None, _) => {}
+        }
     }
 
     fn add(&mut self, link: Link) {
@@ -245,6 +264,9 @@ impl Merge {
         if self.accepting_paused.is_some() {
             // A descriptor is free again.
             self.accepting_paused = Some(Instant::now() - PAUSE);
+            if let Some(again) = &self.again {
+                again.set(Duration::ZERO);
+            }
         }
     }
 
@@ -323,6 +345,15 @@ impl RecvEnd for Merge {
     }
 
     fn pollable(&mut self) -> Result<Pollable<'_>, Error> {
+        if self.again.is_none() {
+            let make = || {
+                let again = Timer::new()?;
+                epoll::add(&self.epoll, &again, EventData::new_u64(AGAIN), EventFlags::IN)?;
+                Ok(again)
+            };
+            self.again = Some(make().map_err(|errno: Errno| Error::system(errno, ""))?);
+            self.set_timer();
+        }
         Ok(Pollable { descriptor: self.epoll.as_fd(), events: PollFlags::IN })
     }
 

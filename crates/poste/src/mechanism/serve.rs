@@ -6,6 +6,7 @@
 use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::event::PollFlags;
+use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 
 use super::link::Link;
 use super::listener::Listener;
@@ -21,6 +22,8 @@ use crate::wait::{Halt, Wait};
 pub struct Serve {
     listener: Listener,
     link: Option<Link>,
+    /// What is polled: the link while there is one, else the listener. Made when it is asked for.
+    epoll: Option<OwnedFd>,
     accepted: u64,
     _bound: Option<Bound>,
 }
@@ -30,7 +33,7 @@ impl Serve {
     #[must_use]
     pub fn new(listener: OwnedFd, flow: Flow, options: &Options, bound: Option<Bound>) -> Serve {
         let listener = Listener::new(listener, flow, options.clone());
-        Serve { listener, link: None, accepted: 0, _bound: bound }
+        Serve { listener, link: None, epoll: None, accepted: 0, _bound: bound }
     }
 
     fn link(&mut self, wait: Wait) -> Result<&mut Link, Error> {
@@ -42,11 +45,39 @@ impl Serve {
             })?;
             self.accepted += u64::from(accepted.is_some());
             self.link = accepted.map(Link::lingering);
+            if self.link.is_some() {
+                self.watch()?;
+            }
         }
         match &mut self.link {
             Some(link) => Ok(link),
             None => unreachable!("it was just made"),
         }
+    }
+
+    /// Who was served is gone.
+    fn disconnect(&mut self) -> Result<(), Error> {
+        if let (Some(epoll), Some(link)) = (&self.epoll, &self.link) {
+            // Before it is closed: a forked child may hold a copy.
+            let _ = epoll::delete(epoll, link.descriptor());
+        }
+        self.link = None;
+        self.watch()
+    }
+
+    /// While nobody is connected a connection is news, and else room to send.
+    fn watch(&mut self) -> Result<(), Error> {
+        let Some(epoll) = &self.epoll else { return Ok(()) };
+        let data = EventData::new_u64(0);
+        let done = match &self.link {
+            Some(link) => {
+                // It isn't there where the link came first.
+                let _ = epoll::delete(epoll, &self.listener);
+                epoll::add(epoll, link.descriptor(), data, EventFlags::OUT)
+            }
+            None => epoll::add(epoll, &self.listener, data, EventFlags::IN),
+        };
+        done.map_err(|errno| Error::system(errno, ""))
     }
 }
 
@@ -59,16 +90,21 @@ impl SendEnd for Serve {
             }
             match self.link(wait)?.send(frame, wait) {
                 // Not one byte was accepted: it is the next one's, if it begins a message.
-                Err(error) if error.is(&Kind::Disconnected) => self.link = None,
+                Err(error) if error.is(&Kind::Disconnected) => self.disconnect()?,
                 done => return done,
             }
         }
     }
 
     fn pollable(&mut self) -> Result<Pollable<'_>, Error> {
-        match &mut self.link {
-            Some(link) => SendEnd::pollable(link),
-            None => Ok(Pollable { descriptor: self.listener.as_fd(), events: PollFlags::IN }),
+        if self.epoll.is_none() {
+            let made = epoll::create(CreateFlags::CLOEXEC);
+            self.epoll = Some(made.map_err(|errno| Error::system(errno, ""))?);
+            self.watch()?;
+        }
+        match &self.epoll {
+            Some(epoll) => Ok(Pollable { descriptor: epoll.as_fd(), events: PollFlags::IN }),
+            None => unreachable!("it was just made"),
         }
     }
 

@@ -63,6 +63,12 @@ pub(super) fn send_buffer(socket: impl AsFd) -> Option<usize> {
     sockopt::socket_send_buffer_size(socket).ok()
 }
 
+/// The largest raw packet that a Unix socket with this buffer takes: "less 32 bytes used for
+/// overhead", says unix(7). Messages with an envelope are cut up before that.
+pub(super) fn packet_max(options: &Options, send_buffer: Option<usize>) -> Option<usize> {
+    send_buffer.filter(|_| options.is_raw()).map(|size| size.saturating_sub(32))
+}
+
 /// What the kernel really gives for receiving, in bytes.
 pub(super) fn receive_buffer(socket: impl AsFd) -> Option<usize> {
     sockopt::socket_recv_buffer_size(socket).ok()
@@ -90,7 +96,9 @@ pub(super) fn connect_patiently(
     attempt: impl Fn(Wait) -> Result<OwnedFd, Errno>,
 ) -> Result<OwnedFd, Error> {
     let patience = options.patience.begin();
-    let busy = Instant::now() + BUSY_PATIENCE;
+    // Who gave a time means it, also where somebody is there.
+    let is_timed = options.patience != Wait::Not;
+    let busy = Instant::now() + if is_timed { Duration::ZERO } else { BUSY_PATIENCE };
     loop {
         let errno = match attempt(patience) {
             Ok(socket) => return Ok(socket),
@@ -104,6 +112,9 @@ pub(super) fn connect_patiently(
             Errno::CONNREFUSED | Errno::NOENT => patience.left().is_none_or(|left| !left.is_zero()),
             _ => false,
         };
+        if !goes_on && errno == Errno::AGAIN && is_timed && patience == Wait::Not {
+            return Err(Error::new(Kind::Full, "who listens there accepts no more just now"));
+        }
         if !goes_on {
             return Err(refused(errno));
         }
@@ -122,7 +133,7 @@ fn refused(errno: Errno) -> Error {
         Errno::PROTOTYPE => error
             .as_kind(Kind::Mismatch)
             .with_hint("the socket there is of another type: try unix:, seqpacket: or dgram:"),
-        Errno::AGAIN => error.as_kind(Kind::TimedOut),
+        Errno::AGAIN => Error::new(Kind::TimedOut, "who listens there accepts no more just now"),
         _ => error,
     }
 }

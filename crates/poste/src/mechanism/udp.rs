@@ -45,6 +45,12 @@ pub static MECHANISM: Mechanism = Mechanism {
     limits: &["net.core.wmem_max", "net.core.rmem_max", "RLIMIT_NOFILE"],
 };
 
+/// The largest body of a datagram: 16 bits of length, less the headers that they count (udp(7)).
+const PACKET_MAX_4: usize = 65_535 - 20 - 8;
+
+/// The same over IPv6, whose header isn't counted.
+const PACKET_MAX_6: usize = 65_535 - 8;
+
 /// What may be lost, and may overtake.
 const TRAITS: EndTraits = EndTraits { reliable: false, ..EndTraits::DATAGRAM };
 
@@ -57,7 +63,9 @@ fn open_sender(opening: &Opening<'_>) -> Result<OpenedSender, Error> {
     set_buffers(&socket, opening.options)?;
     connect(&socket, &host).map_err(|errno| Error::system(errno, ""))?;
     make_blocking(&socket)?;
-    let traits = EndTraits { capacity: send_buffer(&socket), ..TRAITS };
+    let packet_max = if host.is_ipv4() { PACKET_MAX_4 } else { PACKET_MAX_6 };
+    let message_size = opening.options.is_raw().then_some(packet_max);
+    let traits = EndTraits { capacity: send_buffer(&socket), message_size, ..TRAITS };
     let end = Udp { link: Link::new(socket, Flow::Datagram, opening.options) };
     Ok(Opened { end: Box::new(end), traits, address: opening.address.clone() })
 }

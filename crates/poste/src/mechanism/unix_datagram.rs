@@ -12,7 +12,7 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketType, bind};
 use super::link::Link;
 use super::pipe::{OpenedReceiver, OpenedSender};
 use super::socket::{
-    UnixPlace, listens, make_blocking, new, receive_buffer, send_buffer, set_buffers,
+    UnixPlace, listens, make_blocking, new, packet_max, receive_buffer, send_buffer, set_buffers,
 };
 use super::unix_objects;
 use super::unix_stream::{made_by_listening, remove_socket};
@@ -55,7 +55,9 @@ fn open_sender(opening: &Opening<'_>) -> Result<OpenedSender, Error> {
         return Err(one_sided());
     }
     let socket = UnixPlace::of(opening.address)?.connect(SocketType::DGRAM, opening.options)?;
-    let traits = EndTraits { capacity: send_buffer(&socket), ..EndTraits::DATAGRAM };
+    let capacity = send_buffer(&socket);
+    let message_size = packet_max(opening.options, capacity);
+    let traits = EndTraits { capacity, message_size, ..EndTraits::DATAGRAM };
     let address = opening.address.clone();
     let end = Sending {
         link: Link::new(socket, Flow::Datagram, opening.options).unix(opening.options),

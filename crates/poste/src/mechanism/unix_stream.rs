@@ -7,7 +7,9 @@ use rustix::net::{AddressFamily, SocketType};
 
 use super::link::Link;
 use super::pipe::{OpenedReceiver, OpenedSender};
-use super::socket::{UnixPlace, listens, merging, new, peer, send_buffer, serving, set_buffers};
+use super::socket::{
+    UnixPlace, listens, merging, new, packet_max, peer, send_buffer, serving, set_buffers,
+};
 use super::wire::Flow;
 use super::{EndTraits, Mechanism, Opened, Opening, unix_objects};
 use crate::address::Address;
@@ -73,7 +75,9 @@ pub(super) fn sender(
         return serving(listener, bound, flow, address.clone(), options);
     }
     let socket = place.connect(kind, options)?;
-    let traits = EndTraits { capacity: send_buffer(&socket), ..traits };
+    let capacity = send_buffer(&socket);
+    let packet_max = packet_max(options, capacity).filter(|_| flow == Flow::Packet);
+    let traits = EndTraits { capacity, message_size: packet_max, ..traits };
     let credentials = peer(&socket);
     options.allowed.check(&credentials)?;
     let link = Link::new(socket, flow, options).unix(options).with_credentials(credentials);

@@ -316,7 +316,7 @@ fn read(file: &File) -> Option<Record> {
 }
 
 fn system(errno: Errno, path: &Path) -> Error {
-    Error::system(errno, format!("the lock {}", path.display()))
+    runtime::system(errno, format!("the lock {}", path.display()))
 }
 
 /// The file of a claim: a number that tells keys apart, and what a person recognises.

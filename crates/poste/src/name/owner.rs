@@ -2,11 +2,15 @@
 //!
 //! A number alone proves nothing: numbers are used again. With the time the process started, the
 //! boot and the namespace that the number belongs to, it names one process for ever.
-//! Sources: proc_pid_stat(5) (fields 3 and 22), pid_namespaces(7), /proc/sys/kernel/random/boot_id.
+//! Sources: proc_pid_stat(5) (fields 3 and 22), proc(5) (hidepid), pid_namespaces(7),
+//! /proc/sys/kernel/random/boot_id.
 
 use std::fmt;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
+
+use rustix::io::Errno;
+use rustix::process::{Pid, test_kill_process};
 
 /// A process, named for ever.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,7 +59,11 @@ impl Owner {
             // Its number means something else here, or /proc is not to be read.
             return false;
         }
-        start_of(self.pid) != Some(self.start)
+        match look(self.pid) {
+            Seen::Running(start) => start != self.start,
+            Seen::Ended => true,
+            Seen::Hidden => false,
+        }
     }
 
     /// Reads what [`fmt::Display`] wrote.
@@ -92,18 +100,40 @@ fn boot() -> String {
         .map_or_else(|_| String::new(), |boot| boot.trim().to_owned())
 }
 
-/// When a process started; `None` when there is none, or only what its parent has not yet taken
-/// note of (a zombie holds nothing any more).
+/// What /proc says of a process.
+enum Seen {
+    /// It runs, and started then.
+    Running(u64),
+    /// There is none, or only what its parent has not yet taken note of (a zombie holds nothing any
+    /// more).
+    Ended,
+    /// It is there, and not to be looked at: /proc may hide processes (`hidepid`).
+    Hidden,
+}
+
 fn start_of(pid: u32) -> Option<u64> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The command's name, in parentheses, may hold anything; the rest is numbers and words.
-    let (_, rest) = stat.rsplit_once(')')?;
-    let mut fields = rest.split_ascii_whitespace();
-    let state = fields.next()?;
-    if matches!(state, "Z" | "X") {
-        return None;
+    match look(pid) {
+        Seen::Running(start) => Some(start),
+        Seen::Ended | Seen::Hidden => None,
     }
-    fields.nth(18)?.parse().ok()
+}
+
+fn look(pid: u32) -> Seen {
+    let Ok(stat) = fs::read_to_string(format!("/proc/{pid}/stat")) else {
+        let known = i32::try_from(pid).ok().and_then(Pid::from_raw).map(test_kill_process);
+        return match known {
+            None | Some(Err(Errno::SRCH)) => Seen::Ended,
+            Some(Ok(()) | Err(_)) => Seen::Hidden,
+        };
+    };
+    // The command's name, in parentheses, may hold anything; the rest is numbers and words.
+    let rest = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
+    let mut fields = rest.split_ascii_whitespace();
+    if matches!(fields.next(), Some("Z" | "X")) {
+        return Seen::Ended;
+    }
+    let start = fields.nth(18).and_then(|start| start.parse().ok());
+    start.map_or(Seen::Hidden, Seen::Running)
 }
 
 #[cfg(test)]

@@ -99,6 +99,17 @@ fn check(opened: &OwnedFd, directory: &Path) -> Result<(), Error> {
     Ok(())
 }
 
+/// The error of a file in the runtime directory.
+pub(crate) fn system(errno: Errno, detail: String) -> Error {
+    let error = Error::system(errno, detail);
+    match errno {
+        Errno::NOSPC | Errno::DQUOT => error.with_hint(
+            "make room there, or set POSTE_DIR to a directory of your own elsewhere, with mode 0700",
+        ),
+        _ => error,
+    }
+}
+
 fn refuse(detail: String) -> Error {
     Error::new(Kind::Permission, detail)
         .with_hint("set POSTE_DIR to a directory of your own, with mode 0700")

@@ -75,6 +75,31 @@ impl Reader {
         Ok(None)
     }
 
+    /// Claims the ready messages of a priority for `receiver`, oldest first and up to `most`, in one
+    /// pass over the descriptors; each that was won goes to `taken`.
+    ///
+    /// # Errors
+    /// As [`Reader::find`]; what was claimed before stays claimed.
+    pub(crate) fn claim(
+        &mut self,
+        priority: u8,
+        receiver: u16,
+        most: usize,
+        mut taken: impl FnMut(u64, Word),
+    ) -> Result<(), Fault> {
+        let mut left = most;
+        while left > 0 {
+            let Some((number, word)) = self.find(priority)? else { break };
+            if self.lane.take(number, word, receiver) {
+                taken(number, word);
+                left -= 1;
+            }
+            // Ours or another's: it is ready no more, unless a rewind says so.
+            self.next[usize::from(priority & 31)] = number.wrapping_add(1);
+        }
+        Ok(())
+    }
+
     /// Goes to the head, after which the sender has written new messages over old ones: whether that
     /// is ahead.
     #[cold]

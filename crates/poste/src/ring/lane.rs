@@ -116,6 +116,12 @@ impl Lane {
         self.control.word(lane::ASIDE)
     }
 
+    /// A word of the lane's first page that isn't one of a mailbox's.
+    pub(crate) fn control_word(&self, at: usize) -> &AtomicU64 {
+        debug_assert!(at > lane::ASIDE && at < lane::DESCRIPTORS);
+        self.control.word(at)
+    }
+
     #[inline]
     fn descriptor(&self, number: u64) -> &[AtomicU64; descriptor::SIZE / 8] {
         let slot = (number & (self.slots - 1)) as usize;

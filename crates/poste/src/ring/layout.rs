@@ -23,6 +23,7 @@ pub(crate) const VERSION: u64 = (1 << 32) | 0x0102_0304;
 ///  128  epoch: counts the changes of the table below           read often, written seldom
 ///  136  life: REMOVED when it is taken away; whatever else stands there, it is in use
 ///  144  how many senders there were ever    152  how many receivers
+///  160  how often messages came again
 ///  192  asleep, 4 words: one bit for each participant          read by every send
 ///  224  armed, 4 words: whose bell is to be rung
 ///  256  the table: 256 participants of 128 bytes
@@ -40,6 +41,7 @@ pub(crate) mod header {
     pub(crate) const LIFE: usize = 136;
     pub(crate) const SENDERS: usize = 144;
     pub(crate) const RECEIVERS: usize = 152;
+    pub(crate) const REDELIVERED: usize = 160;
     pub(crate) const ASLEEP: usize = 192;
     pub(crate) const ARMED: usize = 224;
     pub(crate) const TABLE: usize = 256;

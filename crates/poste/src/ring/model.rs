@@ -161,6 +161,40 @@ fn of_two_receivers_one_wins() {
 }
 
 #[test]
+fn a_batch_and_a_single_claim_share_what_is_there() {
+    model(|| {
+        let (lane, mut producer) = lane(SLOTS);
+        for sequence in [1, 2] {
+            let offset = producer.room_for(1).unwrap();
+            let kind = Kind { priority: 0, raw: false };
+            producer.write(Place { offset, size: 1 }, kind, sequence, 9);
+        }
+        let other = Arc::clone(&lane);
+        let batch = thread::spawn(move || {
+            let mut seen = Vec::new();
+            let mut reader = Reader::new(Arc::clone(&other));
+            reader.claim(0, 1, 2, |number, _| seen.push(other.origin(number).0)).unwrap();
+            seen
+        });
+        // Two that were held back become ready one after the other.
+        producer.publish();
+        let mut mine = Vec::new();
+        let mut reader = Reader::new(Arc::clone(&lane));
+        if let Some((number, _)) = take(&mut reader, 2) {
+            mine.push(lane.origin(number).0);
+        }
+        let mut all = batch.join().unwrap();
+        assert!(all.is_sorted(), "in their sender's order");
+        all.append(&mut mine);
+        while let Some((number, _)) = take(&mut reader, 2) {
+            all.push(lane.origin(number).0);
+        }
+        all.sort_unstable();
+        assert_eq!(all, [1, 2]);
+    });
+}
+
+#[test]
 fn a_sleeping_receiver_is_woken() {
     model(|| {
         let (lane, mut producer) = lane(SLOTS);

@@ -46,14 +46,23 @@ impl Sender {
 
     /// What to do about a message that is too large.
     pub(super) fn way_out(&self, size: usize) -> String {
+        // A packet that is larger than a Unix socket's buffer can't be sent; the network's own limit
+        // is the same for all.
+        let capabilities = &self.mechanism.capabilities;
+        let is_of_buffer = |_| capabilities.made_by_listening && !capabilities.network;
         if self.traits.pieces && !self.options.is_raw() {
             format!(
                 "send it in several messages (--lines), raw (--raw), or allow it at both ends \
                  (--message-size {size})"
             )
-        } else if let (true, Some(message_size)) =
-            (self.mechanism.settings.contains(&"message-size"), self.traits.message_size)
-        {
+        } else if self.traits.pieces && self.traits.message_size.is_some_and(is_of_buffer) {
+            let address = self.address.bare();
+            format!("allow it: {address}?capacity={size} (up to net.core.wmem_max), or send less")
+        } else if let (true, false, Some(message_size)) = (
+            self.mechanism.settings.contains(&"message-size"),
+            self.traits.pieces && self.options.is_raw(),
+            self.traits.message_size,
+        ) {
             // Some count the envelope as a part of the message, and some keep room for it besides.
             let room = self.traits.piece_size.saturating_sub(message_size);
             let head = if self.options.is_raw() { 0 } else { self.head_size(false, false) };

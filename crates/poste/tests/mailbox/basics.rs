@@ -357,6 +357,58 @@ fn many_may_come_and_go() {
 }
 
 #[test]
+fn a_batch_takes_what_is_there_the_most_urgent_first_and_no_more_than_asked() {
+    let name = Name::new("batch");
+    let mut receiver = Receiver::create(&name).unwrap();
+    let mut senders = [Sender::open(&name).unwrap(), Sender::open(&name).unwrap()];
+    for number in 0..6_u8 {
+        for (who, sender) in senders.iter_mut().enumerate() {
+            let body = [who as u8, number];
+            sender.send(Outgoing::from(&body).priority(u16::from(number % 2))).unwrap();
+        }
+    }
+    let mut seen = Vec::new();
+    let mut note = |message: poste::Message<'_>| {
+        seen.push((message.priority(), message[0], message[1]));
+    };
+    assert_eq!(receiver.recv_many(5, &mut note).unwrap(), 5);
+    // Nobody has what wasn't asked for.
+    let mut other = Receiver::open(&name).unwrap();
+    let message = other.try_recv().unwrap();
+    assert!(!message.redelivered());
+    note(message);
+    assert_eq!(receiver.recv_many(100, &mut note).unwrap(), 6);
+    assert_eq!(receiver.try_recv().unwrap_err().kind(), Kind::Empty);
+    let priorities: Vec<_> = seen.iter().map(|one| one.0).collect();
+    assert_eq!(priorities, [1, 1, 1, 1, 1, 1, 0, 0, 0, 0, 0, 0]);
+    for (who, priority) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
+        let of = seen.iter().filter(|one| (one.1, one.0) == (who, priority)).map(|one| one.2);
+        assert!(of.is_sorted(), "in its sender's order: {seen:?}");
+    }
+}
+
+#[test]
+fn what_a_batch_did_not_hand_out_comes_again() {
+    let name = Name::new("half-batch");
+    let mut receiver = Receiver::create(&name).unwrap();
+    let mut sender = Sender::open(&name).unwrap();
+    for number in 0..4_u8 {
+        sender.send(&[number]).unwrap();
+    }
+    let broken = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        receiver.recv_many(4, |message| assert_eq!(message[0], 0, "the second is too much"))
+    }));
+    assert!(broken.is_err());
+    // It still has the others, and gives them back when it goes.
+    assert_eq!(receiver.try_recv().unwrap()[0], 2);
+    drop(receiver);
+    let mut receiver = Receiver::open(&name).unwrap();
+    let message = receiver.try_recv().unwrap();
+    assert_eq!((message[0], message.redelivered()), (3, true));
+    assert_eq!(receiver.try_recv().unwrap_err().kind(), Kind::Empty);
+}
+
+#[test]
 fn fed_messages_arrive_together_and_in_order() {
     let name = Name::new("fed");
     let mut receiver = Receiver::create(&name).unwrap();

@@ -13,17 +13,17 @@ use poste::{Options, Outgoing, Receiver, Sender};
 use crate::peer::Name;
 
 /// A generator of numbers that repeats by its seed.
-struct Dice(u64);
+pub(crate) struct Dice(u64);
 
 impl Dice {
-    fn new() -> Dice {
+    pub(crate) fn new() -> Dice {
         let seed = std::env::var("POSTE_SEED").ok().and_then(|seed| seed.parse().ok());
         let seed = seed.unwrap_or(u64::from(std::process::id()) << 16 | 0xbad);
         println!("POSTE_SEED={seed}");
         Dice(seed | 1)
     }
 
-    fn roll(&mut self, sides: u64) -> u64 {
+    pub(crate) fn roll(&mut self, sides: u64) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
@@ -31,7 +31,7 @@ impl Dice {
     }
 
     /// A word that may do harm.
-    fn word(&mut self) -> u64 {
+    pub(crate) fn word(&mut self) -> u64 {
         match self.roll(6) {
             0 => 0,
             1 => u64::MAX,
@@ -44,7 +44,7 @@ impl Dice {
 }
 
 /// Runs something that must end in time.
-fn in_time(what: impl FnOnce() + Send + 'static) {
+pub(crate) fn in_time(what: impl FnOnce() + Send + 'static) {
     let (done, ended) = mpsc::channel();
     let thread = std::thread::spawn(move || {
         what();

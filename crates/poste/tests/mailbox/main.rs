@@ -1,7 +1,8 @@
 //! Mailboxes in shared memory: what the contract tests don't ask of every mechanism.
 
 mod basics;
+mod headers;
 mod hostile;
-mod kills;
 mod lifetime;
 mod peer;
+mod sealed;

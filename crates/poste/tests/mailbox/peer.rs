@@ -70,6 +70,15 @@ impl Peer {
         Peer(command.spawn().unwrap())
     }
 
+    /// Starts this program as a peer of another user.
+    pub(crate) fn start_as(uid: u32, role: &str, arguments: &[&str]) -> Peer {
+        use std::os::unix::process::CommandExt;
+        let program = Command::new(std::env::current_exe().unwrap());
+        let mut command = Peer::arguments(program, role, arguments);
+        command.uid(uid).gid(uid).stdin(Stdio::piped()).stdout(Stdio::piped());
+        Peer(command.spawn().unwrap())
+    }
+
     /// A command that runs this program as a peer: `wrapper` is a program that runs what its
     /// arguments say.
     pub(crate) fn command(mut wrapper: Command, role: &str, arguments: &[&str]) -> Command {
@@ -184,8 +193,7 @@ fn main() {
         "exec" => crate::lifetime::exec(address),
         "make" => crate::lifetime::make(address),
         "full" => crate::lifetime::full(address),
-        "kills-sender" => crate::kills::sender(&arguments),
-        "kills-receiver" => crate::kills::receiver(&arguments),
+        "sealed-sender" => crate::sealed::sender(address),
         other => panic!("{other}?"),
     }
 }

@@ -9,6 +9,7 @@
 use std::convert::Infallible;
 use std::ffi::OsStr;
 use std::fs::DirBuilder;
+use std::io::ErrorKind;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
@@ -21,8 +22,8 @@ use poste::{Kind, Options};
 use super::ledger::Fault;
 use crate::exit::{Code, Failure, Stop};
 
-/// How often another name is tried where one is taken.
-const NAMES_MAX: u32 = 100;
+/// How often another name is tried where one is taken, and how often the directory is taken away.
+const TRIES_MAX: u32 = 100;
 
 /// What stands before the process number in the directory's name.
 const PREFIX: &str = "poste-tour-";
@@ -121,7 +122,7 @@ pub(super) fn kill(id: u32) {
 
 /// A new address of a mechanism, and its object where poste makes it by itself.
 pub(super) fn address(mechanism: &Mechanism) -> Result<String, poste::Error> {
-    for _ in 1..NAMES_MAX {
+    for _ in 1..TRIES_MAX {
         match place(mechanism) {
             Err(error) if matches!(error.kind(), Kind::NameInUse { .. }) => {}
             done => return done,
@@ -155,6 +156,8 @@ impl House {
             // The upper half tells ours from the keys that people and ftok choose.
             "sysv" => format!("sysv:{:#x}", 0x7057_0000 ^ (process << 8) ^ number),
             "mq" => format!("mq:/{PREFIX}{process}-{number}"),
+            // It lies in the runtime directory, which is the tour's own.
+            "shm" => format!("shm:{number}"),
             _ => {
                 let directory = self.directory.as_deref().unwrap_or(Path::new("."));
                 format!("{scheme}:{}/{number}", directory.display())
@@ -175,8 +178,13 @@ impl House {
 
     fn clear(&mut self) {
         self.sweep();
-        if let Some(directory) = self.directory.take() {
-            let _ = std::fs::remove_dir_all(directory);
+        let Some(directory) = self.directory.take() else { return };
+        // Another thread may be making something there, until the directory is gone.
+        for _ in 0..TRIES_MAX {
+            match std::fs::remove_dir_all(&directory) {
+                Err(error) if error.kind() == ErrorKind::DirectoryNotEmpty => {}
+                _ => return,
+            }
         }
     }
 }

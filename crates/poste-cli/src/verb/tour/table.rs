@@ -246,6 +246,9 @@ fn legend(visits: &[Visit], processors: &[usize], width: usize) -> String {
     for visit in visits.iter().filter(|visit| visit.mechanism.capabilities.may_lose) {
         notes.push(losing(visit));
     }
+    if visits.iter().any(|visit| visit.mechanism.settings.contains(&"spin")) {
+        notes.push("shm: who waits looks again for some µs before it sleeps.".to_owned());
+    }
     if visits.iter().any(|visit| visit.mechanism.scheme == "local") {
         notes.push("local: inside one process, its peers are threads.".to_owned());
     }
@@ -279,7 +282,7 @@ fn losing(visit: &Visit) -> String {
 /// Each line works as typed.
 const NEXT: [&str; 3] = [
     "Next:",
-    "  poste send --create mq:/hello 'good day' && poste recv --remove mq:/hello",
+    "  poste send --create jobs 'good day' && poste recv --remove jobs",
     "  poste recv unix:./inbox & poste send --timeout 5s unix:./inbox hello; wait",
 ];
 

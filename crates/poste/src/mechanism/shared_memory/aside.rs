@@ -3,6 +3,7 @@
 
 use std::os::fd::AsFd;
 
+use poste_sys::atomic::Ordering;
 use poste_sys::lock::try_lock;
 use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
@@ -11,6 +12,7 @@ use super::folder::unlink;
 use super::lane_file::LaneFile;
 use super::mailbox::Mailbox;
 use crate::ring::claim::Wanted;
+use crate::ring::layout::header;
 
 /// Gives back what a receiver has taken of a lane and not ended; the receiver is gone, or going.
 pub(crate) fn take_back(mailbox: &Mailbox, file: &LaneFile, receiver: u16) {
@@ -37,7 +39,12 @@ pub(crate) fn give_back(mailbox: &Mailbox, file: &LaneFile, number: u64, receive
         }
         return wanted.is_some();
     }
-    file.lane.give_back(number, receiver)
+    let was_its = file.lane.give_back(number, receiver);
+    if was_its {
+        // Lanes come and go with their own counts; this one is for people.
+        mailbox.header().word(header::REDELIVERED).fetch_add(1, Ordering::Relaxed);
+    }
+    was_its
 }
 
 /// Writes a message's body into its file. Where that fails the message comes again instead. Who is

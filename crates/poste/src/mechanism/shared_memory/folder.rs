@@ -41,8 +41,22 @@ pub(super) fn path(address: &Address) -> Result<PathBuf, Error> {
 pub(super) fn not_opened(errno: Errno) -> Error {
     match errno {
         Errno::NOENT => Error::system(errno, "no such mailbox")
-            .with_hint("create it: poste create shm:NAME, or --create"),
+            .with_hint("create it: poste create shm:NAME, or add --create"),
         _ => Error::system(errno, "the mailbox's folder"),
+    }
+}
+
+/// The error with a hint that names the mailbox.
+pub(super) fn named(error: Error, address: &Address) -> Error {
+    let address = address.bare();
+    match error.kind() {
+        Kind::NotFound => {
+            error.with_hint(format!("create it: poste create {address}, or add --create"))
+        }
+        Kind::Corrupt | Kind::Mismatch => {
+            error.with_hint(format!("remove it and make it anew: poste remove {address}"))
+        }
+        _ => error,
     }
 }
 
@@ -54,13 +68,13 @@ pub(crate) fn place(address: &Address) -> Result<Address, Error> {
 fn name(address: &Address) -> Result<&str, Error> {
     let fits = |name: &&str| {
         let fine = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
-        (1..=200).contains(&name.len()) && !name.starts_with('.') && name.bytes().all(fine)
+        (1..=200).contains(&name.len()) && !name.starts_with(['.', '-']) && name.bytes().all(fine)
     };
     address.text().filter(fits).ok_or_else(|| {
         Error::new(
             Kind::Invalid,
             "a mailbox's name is 1 to 200 letters, digits, dots, hyphens and underscores, \
-             and begins with no dot",
+             and begins with neither dot nor hyphen",
         )
         .with_hint("as in shm:jobs")
     })
@@ -180,6 +194,10 @@ fn write_header(folder: BorrowedFd<'_>, terms: Terms) -> Result<(), Error> {
 
 /// Takes a mailbox away: who has it open is told so.
 pub(crate) fn remove(address: &Address) -> Result<(), Error> {
+    take_away(address).map_err(|error| named(error, address))
+}
+
+fn take_away(address: &Address) -> Result<(), Error> {
     let path = path(address)?;
     let folder = open(&path).map_err(not_opened)?;
     let same = rustix::io::fcntl_dupfd_cloexec(&folder, 3);

@@ -8,8 +8,9 @@ use poste_sys::mapping::{Access, Mapping};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
+use super::bell::Bells;
 use super::folder::{self, HEADER};
-use super::participants::myself;
+use super::participants::{Doors, myself};
 use crate::address::Address;
 use crate::error::{Error, Kind};
 use crate::limits::{MAILBOX_CAPACITY_MAX, MAILBOX_MESSAGE_MAX, MAILBOX_TRIES};
@@ -24,8 +25,11 @@ pub(crate) struct Mailbox {
     /// Its terms and its instance as they were when it was opened, and checked.
     terms: Terms,
     instance: [u64; 2],
+    doors: Doors,
     /// The life of the process that opened it: a forked child's copy is not to be used.
     life: poste_sys::fork::Life,
+    /// The bells that it has rung.
+    pub(super) bells: Bells,
 }
 
 /// What was settled when the mailbox was made.
@@ -60,7 +64,11 @@ impl Terms {
             let raise_with = format!("ask for {most} or less");
             Err(Error::new(Kind::Limit { name, value: most as u64, raise_with }, ""))
         };
-        let capacity = options.capacity.map(|messages| messages.max(1));
+        let capacity = options.capacity;
+        if capacity == Some(0) || options.message_size == Some(0) {
+            return Err(Error::new(Kind::Invalid, "a mailbox needs room for a message")
+                .with_hint("give a capacity and a message size of 1 or more"));
+        }
         Ok(Terms {
             message_size: limit(
                 "message-size of a mailbox",
@@ -107,8 +115,9 @@ impl Mailbox {
 
     /// Opens what stands there; nothing where its remover was killed, whose work is done here.
     fn open_or_finish(address: &Address) -> Result<Option<Mailbox>, Error> {
-        let path = folder::path(address)?;
-        let it = folder::open(&path).map_err(folder::not_opened)?;
+        let named = |error| folder::named(error, address);
+        let path = folder::path(address).map_err(named)?;
+        let it = folder::open(&path).map_err(folder::not_opened).map_err(named)?;
         let same = rustix::io::fcntl_dupfd_cloexec(&it, 3);
         match same.map_err(|errno| Error::system(errno, "")).and_then(Mailbox::in_folder) {
             Err(error) if error.is(&Kind::Removed) => {
@@ -116,7 +125,7 @@ impl Mailbox {
                 let _ = folder::sweep(&path, &it);
                 Ok(None)
             }
-            done => done.map(Some),
+            done => done.map(Some).map_err(named),
         }
     }
 
@@ -143,7 +152,8 @@ impl Mailbox {
         let says = |at| header.word(at).load(Ordering::Relaxed);
         let instance = [says(header::INSTANCE), says(header::INSTANCE + 8)];
         let life = poste_sys::fork::Life::this();
-        let mailbox = Mailbox { folder, header, terms, instance, life };
+        let (doors, bells) = (Doors::default(), Bells::default());
+        let mailbox = Mailbox { folder, header, terms, instance, doors, life, bells };
         mailbox.check()?;
         Ok(mailbox)
     }
@@ -154,8 +164,17 @@ impl Mailbox {
         entries.filter(|file| file.file_name().to_bytes().starts_with(beginning.as_bytes())).count()
     }
 
+    /// Whether its files are still there, whatever its header says.
+    pub(super) fn check_files(&self) -> Result<(), Error> {
+        match rustix::fs::fstat(self.header.file()) {
+            Ok(stat) if stat.st_nlink == 0 => Err(Error::new(Kind::Removed, "")),
+            _ => Ok(()),
+        }
+    }
+
     /// The same mailbox opened once more, with locks of its own; also when it has lost its name.
     pub(crate) fn reopen(&self) -> Result<Mailbox, Error> {
+        self.check_files()?;
         let folder = rustix::io::fcntl_dupfd_cloexec(&self.folder, 3)
             .map_err(|errno| Error::system(errno, ""))?;
         Mailbox::in_folder(folder)
@@ -225,6 +244,10 @@ impl Mailbox {
     #[inline]
     pub(crate) fn header(&self) -> &Mapping {
         &self.header
+    }
+
+    pub(super) fn doors(&self) -> &Doors {
+        &self.doors
     }
 
     pub(crate) fn folder(&self) -> BorrowedFd<'_> {

@@ -5,7 +5,8 @@
 //! may keep the lock of its dead parent). Whoever changes what a place is holds that place's *door*,
 //! another byte: so two never bury, or take over, the same one. Source: fcntl(2).
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use poste_sys::atomic::{AtomicU64, Ordering};
 use poste_sys::lock::{is_byte_locked, try_lock_byte, unlock_byte};
@@ -15,6 +16,7 @@ use super::mailbox::Mailbox;
 use super::{aside, bell};
 use crate::capabilities::Peers;
 use crate::error::{Error, Kind};
+use crate::limits::{BLIND_SLEEP, LOOK_AGAIN};
 use crate::name::owner::Owner;
 use crate::ring::layout::{PARTICIPANTS, Part, header, participant, participant_at};
 use crate::ring::wake::Set;
@@ -29,6 +31,12 @@ pub(crate) enum Proof {
     Lock,
     /// Its lock is free, or its process is gone: /proc is read.
     Process,
+}
+
+/// How long a sleeper sleeps before it looks after the mailbox itself, and what proof it then asks
+/// for: processes that the watcher can watch are its business.
+pub(super) fn slice(is_watched: bool) -> (Duration, Proof) {
+    if is_watched { (LOOK_AGAIN, Proof::Lock) } else { (BLIND_SLEEP, Proof::Process) }
 }
 
 impl Mailbox {
@@ -84,7 +92,13 @@ impl Mailbox {
 
     /// Behind the door of a place; it closes when the value is dropped, or its process is.
     fn door(&self, place: usize) -> Option<Door<'_>> {
+        let mut held = self.doors().held();
+        // The kernel lets one opening in twice; two threads may share it (the watcher's).
+        if held[place / 64] & (1 << (place % 64)) != 0 {
+            return None;
+        }
         try_lock_byte(self.header().file(), DOORS + place as u32).ok()?;
+        held[place / 64] |= 1 << (place % 64);
         Some(Door { mailbox: self, place })
     }
 
@@ -181,9 +195,9 @@ impl Mailbox {
     pub(crate) fn detach_receiver(&self, place: usize) {
         let _door = self.wait_for_door(place);
         self.bury_receiver(place);
+        self.wake_all();
         self.become_part(place, Part::Free);
         self.unlock(place);
-        self.wake_all();
     }
 
     /// Gives a sender's place back; its lane stays while something lies there.
@@ -237,6 +251,13 @@ impl Mailbox {
         }
     }
 
+    /// Whether somebody is dead and not buried.
+    pub(crate) fn has_dead(&self) -> bool {
+        self.parts().any(|(place, part)| {
+            matches!(part, Part::Sender | Part::Receiver) && self.is_dead(place, Proof::Process)
+        })
+    }
+
     /// Buries the dead: what a receiver had taken is ready again, a sender's lane is an orphan or, with
     /// nothing in it, gone. Takes away what was half done too. Says how many dead there were.
     /// `myself` is the caller's own place.
@@ -252,9 +273,6 @@ impl Mailbox {
                 self.sweep(place);
             }
         }
-        if count > 0 {
-            self.wake_all();
-        }
         count
     }
 
@@ -263,12 +281,9 @@ impl Mailbox {
     ///
     /// # Errors
     /// `Removed` where the mailbox is gone, whatever its header says.
-    pub(crate) fn look_after(&self, myself: Option<usize>) -> Result<(), Error> {
-        self.recover(myself, Proof::Process);
-        if rustix::fs::fstat(self.header().file()).is_ok_and(|stat| stat.st_nlink == 0) {
-            return Err(Error::new(Kind::Removed, ""));
-        }
-        Ok(())
+    pub(crate) fn look_after(&self, myself: Option<usize>, proof: Proof) -> Result<(), Error> {
+        self.recover(myself, proof);
+        self.check_files()
     }
 
     /// Whether a place is a sender's with this lane.
@@ -290,7 +305,9 @@ impl Mailbox {
         }
     }
 
-    /// Buries the one in a place, if it still is that one and nobody else does.
+    /// Buries the one in a place, if it still is that one and nobody else does. Everybody is woken
+    /// before the place changes, which alone says that there is something to do: whoever is killed
+    /// before that leaves it to the next, and whoever is killed after has woken them.
     fn bury(&self, place: usize, part: Part, proof: Proof) -> bool {
         let Some(_door) = self.door(place) else { return false };
         if self.part(place) != part || !self.is_dead(place, proof) {
@@ -298,10 +315,13 @@ impl Mailbox {
         }
         if part == Part::Receiver {
             self.bury_receiver(place);
+            self.wake_all();
             self.become_part(place, Part::Free);
             return true;
         }
         bell::remove(self, place);
+        // It may have chosen a sleeper, and not woken it.
+        self.wake_all();
         self.become_part(place, Part::Orphan);
         if lane_file::open(self, place).is_ok_and(|file| file.lane.is_drained()) {
             self.free(place);
@@ -338,8 +358,20 @@ struct Door<'a> {
 
 impl Drop for Door<'_> {
     fn drop(&mut self) {
+        let mut held = self.mailbox.doors().held();
         // It opens at the latest when the file is closed.
         let _ = unlock_byte(self.mailbox.header().file(), DOORS + self.place as u32);
+        held[self.place / 64] &= !(1 << (self.place % 64));
+    }
+}
+
+/// The doors that are held through one opening of a mailbox: one bit for each place.
+#[derive(Debug, Default)]
+pub(super) struct Doors(Mutex<[u64; PARTICIPANTS / 64]>);
+
+impl Doors {
+    fn held(&self) -> MutexGuard<'_, [u64; PARTICIPANTS / 64]> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -351,5 +383,31 @@ pub(crate) fn myself() -> Owner {
     match &*known {
         Some((of, owner)) if *of == life => owner.clone(),
         _ => known.insert((life, Owner::myself())).1.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::address::Address;
+    use crate::mechanism::shared_memory::folder;
+    use crate::options::Options;
+
+    /// One opening's locks don't exclude its own threads: the watcher's is used by two at once, and
+    /// each buried the same dead sender, the second one on top of a new sender.
+    #[test]
+    fn a_door_is_held_once_also_by_two_threads_of_one_opening() {
+        let name = format!("shm:test-doors-{}", std::process::id());
+        let address = Address::parse(&name).unwrap();
+        let mailbox = Mailbox::open(&address, &Options::new().create()).unwrap();
+        let door = mailbox.door(200).unwrap();
+        std::thread::scope(|scope| {
+            scope.spawn(|| assert!(mailbox.door(200).is_none()));
+        });
+        assert!(mailbox.reopen().unwrap().door(200).is_none());
+        assert!(mailbox.door(201).is_some());
+        drop(door);
+        assert!(mailbox.door(200).is_some());
+        folder::remove(&address).unwrap();
     }
 }

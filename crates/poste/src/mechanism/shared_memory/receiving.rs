@@ -1,5 +1,6 @@
 //! The receiving end of a mailbox: all its lanes.
 
+use std::collections::VecDeque;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Instant;
@@ -8,18 +9,20 @@ use poste_sys::atomic::Ordering;
 use rustix::event::PollFlags;
 
 use super::aside;
-use super::bell::Bell;
+use super::bell::{self, Bell};
 use super::lane_file::{self, LaneFile};
 use super::mailbox::{Mailbox, no_room};
-use super::participants::Proof;
+use super::participants::{Proof, slice};
 use super::sending::refuse_check;
 use super::spinner::Spinner;
 use super::traits;
 use super::watcher::Watch;
 use crate::capabilities::Peers;
 use crate::error::{Error, Kind};
-use crate::limits::{BLIND_SLEEP, LEND_ABOVE, LOOK_AGAIN, RECOVER_EVERY};
-use crate::mechanism::{Arrival, News, Opened, Opening, Pollable, RecvEnd, Settle, Settler};
+use crate::limits::{CLAIMED_MAX, LEND_ABOVE, RECOVER_EVERY};
+use crate::mechanism::{
+    Arrival, Linger, News, Opened, Opening, Pollable, RecvEnd, Settle, Settler,
+};
 use crate::options::Spin;
 use crate::ring::claim::{Reader, Wanted};
 use crate::ring::layout::{Part, Place, Word, participant};
@@ -37,11 +40,17 @@ pub(super) fn open(opening: &Opening<'_>) -> Result<Opened<dyn RecvEnd>, Error> 
         lanes: Vec::new(),
         epoch: None,
         turn: 0,
+        batch: 0,
+        claimed: VecDeque::new(),
         body: Vec::new(),
         lent: None,
         spinner: Spinner::new(opening.options.spin),
         watch: None,
         bell: None,
+        is_rung: false,
+        was_busy: false,
+        parked: None,
+        is_lingering: false,
         recovered: Instant::now(),
     });
     Ok(Opened { end, traits, address: opening.address.clone() })
@@ -127,6 +136,10 @@ struct Receiving {
     epoch: Option<u64>,
     /// The lane to look at first.
     turn: usize,
+    /// How many messages the next `recv` may claim at once, with the one that it hands out.
+    batch: usize,
+    /// Messages that are claimed and not handed out yet: they go before everything else.
+    claimed: VecDeque<Claimed>,
     /// The body of the message taken last, where it was copied.
     body: Vec<u8>,
     /// Where it lies, where it was not.
@@ -134,12 +147,24 @@ struct Receiving {
     spinner: Spinner,
     watch: Option<Watch>,
     bell: Option<Bell>,
+    /// It was rung here, and not silenced since.
+    is_rung: bool,
+    /// The last look found something: the next may be soon.
+    was_busy: bool,
+    /// Since when a caller that doesn't wait here waits elsewhere.
+    parked: Option<Instant>,
+    /// Its caller looks before it waits: the bell may be rung though nothing is left, as that look
+    /// finds out. For others it is quiet as soon as the last message is taken.
+    is_lingering: bool,
     /// When the dead were last seen to.
     recovered: Instant,
 }
 
 /// A message that was found: the index of its lane, its number, its word.
 type Found = (usize, u64, Word);
+
+/// A message that was claimed: its lane, its number, its word.
+type Claimed = (Arc<Taking>, u64, Word);
 
 impl Receiving {
     /// Sees to it that the lanes are those of the table.
@@ -192,7 +217,7 @@ impl Receiving {
     }
 
     /// As [`Receiving::find`], in the lanes as they are known: their indices stay what they are.
-    #[inline]
+    #[inline(always)]
     fn find_in_known(&mut self) -> Result<Option<Found>, Error> {
         let mut urgent = 0;
         for known in &mut self.lanes {
@@ -241,17 +266,45 @@ impl Receiving {
     }
 
     /// Takes the next message, if one is ready.
-    #[inline]
+    #[inline(always)]
     fn take(&mut self) -> Result<Option<Found>, Error> {
         let receiver = self.seat.place as u16;
         while let Some(found) = self.find()? {
             let (index, number, word) = found;
-            if self.lanes[index].reader.lane().take(number, word, receiver) {
+            let known = &self.lanes[index];
+            // The body's line travels from the sender's processor while the descriptor is claimed.
+            let file = &known.taking.file;
+            file.bodies.soon(file.lane.place(number).offset);
+            if known.reader.lane().take(number, word, receiver) {
                 self.turn = index;
+                if self.batch > 1 {
+                    self.claim_more(word.priority, self.batch - 1);
+                }
                 return Ok(Some(found));
             }
         }
         Ok(None)
+    }
+
+    /// Claims further messages of the priority that is the most urgent now: of each lane its share,
+    /// each lane in one pass.
+    #[cold]
+    fn claim_more(&mut self, priority: u8, most: usize) {
+        let receiver = self.seat.place as u16;
+        let (count, mut left) = (self.lanes.len(), most);
+        for step in 0..count {
+            let known = &mut self.lanes[(self.turn + step) % count];
+            if known.broken || left == 0 {
+                continue;
+            }
+            let (claimed, taking) = (&mut self.claimed, &known.taking);
+            let before = claimed.len();
+            let share = left.div_ceil(count - step);
+            let taken = |number, word| claimed.push_back((Arc::clone(taking), number, word));
+            // A lane that can't be read shows so when it is looked at next.
+            let _ = known.reader.claim(priority, receiver, share, taken);
+            left -= self.claimed.len() - before;
+        }
     }
 
     /// Takes the next message, waiting for it; `None` when the wait is over.
@@ -292,14 +345,14 @@ impl Receiving {
                 Some(watch) => watch,
                 None => self.watch.insert(Watch::new(mailbox)?),
             };
-            let slice = if watch.everybody(mailbox) { LOOK_AGAIN } else { BLIND_SLEEP };
+            let (slice, proof) = slice(watch.everybody(mailbox));
             let mut looked = Instant::now();
             let slept = wait.sleep(wake::word(header, place), Some(slice), || {
                 // Announced before each look: who chose this one has taken the announcement away.
                 Set::Asleep.enter(header, place);
                 if looked.elapsed() >= slice {
                     looked = Instant::now();
-                    mailbox.look_after(Some(place))?;
+                    mailbox.look_after(Some(place), proof)?;
                     self.epoch = None;
                 }
                 match self.take()? {
@@ -359,10 +412,9 @@ impl Receiving {
     }
 
     /// Fills in what was taken.
-    #[inline]
-    fn deliver(&mut self, found: Found, arrival: &mut Arrival) -> Result<(), Error> {
-        let (index, number, word) = found;
-        let taking = &self.lanes[index].taking;
+    #[inline(always)]
+    fn deliver(&mut self, claimed: Claimed, arrival: &mut Arrival) -> Result<(), Error> {
+        let (taking, number, word) = claimed;
         let file = &taking.file;
         let place = file.lane.place(number);
         (arrival.sequence, arrival.sender) = file.lane.origin(number);
@@ -371,7 +423,7 @@ impl Receiving {
         let is_there = if place.size <= LEND_ABOVE {
             file.bodies.copy_out(place.offset, place.size, &mut self.body)
         } else {
-            self.lent = Some((Arc::clone(taking), place));
+            self.lent = Some((Arc::clone(&taking), place));
             file.bodies.slice(place.offset, place.size).is_some()
         };
         if !is_there || (word.raw && !self.raw) {
@@ -386,7 +438,7 @@ impl Receiving {
                 .with_hint("receive raw messages raw (--raw, Options::raw)"));
         }
         arrival.news = News::Piece;
-        arrival.settler = Some(Arc::clone(taking) as Arc<dyn Settler>);
+        arrival.settler = Some(taking as Arc<dyn Settler>);
         arrival.token = number;
         arrival.size = place.size;
         arrival.priority = Some(u16::from(word.priority));
@@ -394,26 +446,49 @@ impl Receiving {
         Ok(())
     }
 
-    /// Makes the bell say whether something is there: rung, or armed.
+    /// Whether nothing is there to be taken.
+    #[inline]
+    fn is_empty(&mut self) -> bool {
+        self.claimed.is_empty() && self.find().is_ok_and(|found| found.is_none())
+    }
+
+    /// After something was taken: where the bell is neither rung nor will be by somebody who chose
+    /// this one, what is left must ring it.
+    #[inline]
+    fn keep_bell(&mut self) {
+        let (header, place) = (self.seat.mailbox.header(), self.seat.place);
+        if !self.is_rung && Set::Armed.holds(header, place) && !self.is_empty() {
+            self.ring();
+        }
+    }
+
+    /// Where nothing was found: silences the bell and arms, or rings where something has come.
     #[cold]
-    fn show_bell(&mut self) {
-        let seat = Arc::clone(&self.seat);
-        let nothing = |end: &mut Receiving| end.find().is_ok_and(|found| found.is_none());
-        if nothing(self) {
-            if let Some(bell) = &self.bell {
-                bell.silence();
-            }
-            Set::Armed.enter(seat.mailbox.header(), seat.place);
-            // After the announcement one more look.
-            if nothing(self) {
-                return;
-            }
-        }
+    fn arm_bell(&mut self) {
         if let Some(bell) = &self.bell {
-            // Once is enough, however often it was rung before.
             bell.silence();
-            bell.ring();
         }
+        self.is_rung = false;
+        Set::Armed.enter(self.seat.mailbox.header(), self.seat.place);
+        // After the announcement one more look.
+        if !self.is_empty() {
+            self.ring();
+        }
+    }
+
+    #[cold]
+    fn ring(&mut self) {
+        if let Some(bell) = &self.bell {
+            bell.ring();
+            self.is_rung = true;
+        }
+    }
+
+    /// Whether the sender of the last message ran last on this processor.
+    fn is_beside(&self) -> bool {
+        let here = poste_sys::cpu::current().map_or(0, |here| u64::from(here) + 1);
+        let last = self.lanes.get(self.turn);
+        last.is_some_and(|known| known.reader.lane().processor().load(Ordering::Relaxed) == here)
     }
 }
 
@@ -422,18 +497,53 @@ impl RecvEnd for Receiving {
     fn recv(&mut self, arrival: &mut Arrival, wait: Wait) -> Result<(), Error> {
         self.seat.mailbox.check_life()?;
         arrival.reset();
-        let found = match self.take()? {
-            None => self.wait(wait)?,
-            found => found,
+        let claimed = match self.claimed.pop_front() {
+            Some(claimed) => Ok(claimed),
+            None => {
+                let found = match self.take()? {
+                    None => self.wait(wait)?,
+                    found => found,
+                };
+                match found {
+                    Some((index, number, word)) => {
+                        Ok((Arc::clone(&self.lanes[index].taking), number, word))
+                    }
+                    None => Err(Halt::Later.receiving(wait)),
+                }
+            }
         };
-        let done = match found {
-            Some(found) => self.deliver(found, arrival),
-            None => Err(Halt::Later.receiving(wait)),
-        };
+        let done = claimed.and_then(|claimed| self.deliver(claimed, arrival));
+        self.batch = 0;
+        self.was_busy = done.is_ok();
+        if let Some(since) = self.parked.take_if(|_| done.is_ok()) {
+            self.spinner.slept(since.elapsed());
+        }
         if self.bell.is_some() {
-            self.show_bell();
+            if done.is_ok() && (self.is_lingering || !self.is_empty()) {
+                self.keep_bell();
+            } else {
+                self.arm_bell();
+            }
         }
         done
+    }
+
+    fn linger(&mut self) -> Linger {
+        self.is_lingering = true;
+        if !self.was_busy {
+            return Linger::Over;
+        }
+        if !self.is_empty() {
+            self.spinner.found();
+            return Linger::Found;
+        }
+        let beside = self.is_beside();
+        if self.spinner.step(beside) {
+            return Linger::Again;
+        }
+        self.was_busy = false;
+        self.parked = Some(Instant::now());
+        Linger::Over
     }
 
     #[inline]
@@ -455,15 +565,21 @@ impl RecvEnd for Receiving {
         };
         watch.everybody(&seat.mailbox);
         if self.bell.is_none() {
-            let made = Bell::new(&seat.mailbox, seat.place);
+            let made = bell::hang_up(&seat.mailbox, seat.place);
             self.bell = Some(made.map_err(no_room)?);
             seat.mailbox.field(seat.place, participant::BELL).store(1, Ordering::SeqCst);
-            self.show_bell();
+            self.arm_bell();
+        } else if std::mem::take(&mut self.is_lingering) && self.is_empty() {
+            self.arm_bell();
         }
         match &self.bell {
             Some(bell) => Ok(Pollable { descriptor: bell.descriptor(), events: PollFlags::IN }),
             None => unreachable!("it was just made"),
         }
+    }
+
+    fn batch(&mut self, messages: usize) {
+        self.batch = messages.min(CLAIMED_MAX);
     }
 
     fn peers(&self) -> Peers {

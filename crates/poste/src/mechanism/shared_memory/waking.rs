@@ -23,8 +23,11 @@ impl Mailbox {
         if let Some(place) = Set::Asleep.choose(self.header()) {
             wake::alert(self.header(), place);
         }
-        while let Some(place) = Set::Armed.choose(self.header()) {
+        // Each once: who arms again meanwhile has looked after the message was there.
+        let mut from = 0;
+        while let Some(place) = Set::Armed.choose_from(self.header(), from) {
             bell::ring(self, place);
+            from = place + 1;
         }
     }
 
@@ -32,20 +35,19 @@ impl Mailbox {
     #[cold]
     pub(crate) fn notify_sender(&self, place: usize) {
         wake::alert(self.header(), place);
-        if self.field(place, participant::BELL).load(Ordering::Relaxed) != 0 {
+        if self.field(place, participant::BELL).load(Ordering::Acquire) != 0 {
             bell::ring(self, place);
         }
     }
 
-    /// Makes everybody look again.
+    /// Makes everybody look again. Nobody's announcement is taken away: a sleeper whose was, and who
+    /// was then not woken because this process was killed between, would be passed over from then
+    /// on, and nobody may know of this process that it died.
     pub(crate) fn wake_all(&self) {
         for (place, part) in self.parts() {
             if part != Part::Orphan {
-                Set::Asleep.leave(self.header(), place);
                 wake::alert(self.header(), place);
-                if Set::Armed.leave(self.header(), place)
-                    || self.field(place, participant::BELL).load(Ordering::Relaxed) != 0
-                {
+                if self.field(place, participant::BELL).load(Ordering::Relaxed) != 0 {
                     bell::ring(self, place);
                 }
             }

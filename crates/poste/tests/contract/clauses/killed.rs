@@ -24,7 +24,7 @@ pub(crate) static WRITER: Clause = Clause {
     ..Clause::PLAIN
 };
 
-/// A reader is killed; its sender doesn't hang.
+/// A reader is killed; its sender doesn't hang, and the next reader has its place.
 pub(crate) static READER: Clause = Clause {
     name: "reader_killed",
     applies: in_processes,
@@ -211,5 +211,25 @@ fn survive_reader(cell: &Cell, channel: &Channel, tracer: &[String], job: Job) -
         assert!(cell.capabilities().may_lose, "it read {got} and hangs: {}", worker.log());
         return true;
     }
-    worker.end()
+    let is_whole = worker.end();
+    if channel.has_address() {
+        succeed(channel);
+    }
+    is_whole
+}
+
+/// The next receiver has the place of the dead one, and of what lies there what was not received.
+fn succeed(channel: &Channel) {
+    let mut receiver = channel.receiver();
+    let mut left = 0;
+    while receiver.recv_timeout(Duration::from_millis(30)).is_ok() {
+        left += 1;
+    }
+    assert!(left <= 3 * COUNT, "{left} were left of what was sent");
+    // The kernel may have chosen it another port, where the dead one didn't live to have one.
+    let address = receiver.address().to_string();
+    let mut next = poste::Sender::open_with(address, &channel.options()).expect("it is there");
+    next.send_timeout("next", PATIENCE).expect("there is room again");
+    let message = receiver.recv_timeout(PATIENCE).expect("the next one's message arrives");
+    assert_eq!(&message[..], b"next");
 }
