@@ -179,12 +179,9 @@ fn stands(record: &Record) -> Option<(PathBuf, Object)> {
 /// Whether somebody still has the socket: a child that its dead owner forked may serve it.
 fn is_open(record: &Record) -> bool {
     let Some((place, object)) = stands(record) else { return false };
-    let name = place.file_name();
-    // Where the kernel can't be asked, the dead owner is proof enough: it made the socket itself.
-    unix_diag::sockets().unwrap_or_default().iter().any(|socket| {
-        let bound = Path::new(OsStr::from_bytes(&socket.name));
-        socket.inode == Some(object.inode) && bound.file_name() == name
-    })
+    // Where the kernel can't be asked it is nobody's to take.
+    unix_diag::sockets()
+        .map_or(true, |sockets| sockets.iter().any(|socket| socket.may_be_at(&place, object)))
 }
 
 /// Takes a claim away with what its owner made; nobody gets the name meanwhile.
