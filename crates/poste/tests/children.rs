@@ -76,6 +76,10 @@ fn in_a_child() {
             assert_eq!(receiver.recv().unwrap().text().unwrap(), "b");
             assert_eq!(receiver.recv().unwrap_err().kind(), Kind::Disconnected);
         }
+        "one" => {
+            let mut receiver = Receiver::inherited().unwrap();
+            assert_eq!(receiver.recv().unwrap().text().unwrap(), "second");
+        }
         "grandchild" => {
             assert!(std::env::var_os("POSTE_INHERITED").is_some(), "the test is of use");
             assert_eq!(Sender::inherited().unwrap_err().kind(), Kind::NotFound);
@@ -170,6 +174,21 @@ fn how_an_end_was_opened_the_child_learns() {
     sender.send("a\nb\n").unwrap();
     drop(sender);
     finish(started);
+}
+
+/// Who wants two messages takes one and leaves the second to a child: the third is for the next reader.
+#[test]
+fn a_child_takes_no_more_than_its_parent_wanted() {
+    let (mut sender, mut receiver) = poste::pipe_with(&Options::new().take(2)).unwrap();
+    for body in ["first", "second", "third"] {
+        sender.send(body).unwrap();
+    }
+    assert_eq!(receiver.recv().unwrap().text().unwrap(), "first");
+    let same = rustix::io::dup(receiver.pollable().unwrap().descriptor).unwrap();
+    finish(receiver.spawn(&mut child("one")).unwrap());
+    let mut left = [0; 100];
+    let size = rustix::io::read(&same, &mut left).unwrap();
+    assert!(left[..size].ends_with(b"third"), "{:?}", left[..size].escape_ascii().to_string());
 }
 
 #[test]
