@@ -19,6 +19,9 @@ pub const SKIPPED: &str = "POSTE_SKIPPED";
 /// The test program that steps through the mailbox's instructions; its tests' names begin so.
 const SWEEP: &str = "sweep";
 
+/// Every feature is tested; what the library is without them, tidy's clippy builds.
+const FEATURES: &str = "--features=poste/tokio";
+
 /// What is to be run.
 #[derive(Debug)]
 pub struct Suite {
@@ -33,7 +36,7 @@ impl Suite {
     /// Every test of the workspace, the documentation's examples included.
     #[must_use]
     pub fn whole(filters: Vec<String>) -> Suite {
-        Suite { runs: Suite::runs(&["--workspace"], &filters), filters, environment: &[] }
+        Suite { runs: Suite::runs(&["--workspace", FEATURES], &filters), filters, environment: &[] }
     }
 
     /// The long forms: `POSTE_LONG=1` makes the contract tests repeat more and send more, the proofs
@@ -42,7 +45,7 @@ impl Suite {
     pub fn long(filters: Vec<String>) -> Suite {
         Suite {
             runs: Suite::runs(
-                &["--package", "poste", "--package", "poste-cli", "--tests"],
+                &["--package", "poste", "--package", "poste-cli", "--tests", FEATURES],
                 &filters,
             ),
             filters,
@@ -67,7 +70,7 @@ impl Suite {
 pub fn run(suite: &Suite) -> io::Result<bool> {
     // Tests of the library start the command, and cargo builds it only for its own package's tests.
     let mut build = cargo();
-    if !build.args(["build", "--workspace"]).status()?.success() {
+    if !build.args(["build", "--workspace", FEATURES]).status()?.success() {
         let mut tally = Tally::default();
         tally.failures.push("the workspace, which does not build".to_owned());
         tally.failed = 1;

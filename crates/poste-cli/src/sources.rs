@@ -1,21 +1,17 @@
-//! The receivers of one `recv`, taken together: whichever has a message.
+//! The receivers of one `recv` or `relay`, taken together: whichever has a message.
 //!
-//! One receiver is asked directly. Several are polled together; those that give no descriptor to
-//! wait on (System V queues) are looked at in short turns. Each message is acknowledged by whoever
-//! it is handed to, when it is done: what is dropped before that comes again, where it can.
+//! One receiver is asked directly. Several wait in a set, and who is ready is asked in turn; those
+//! that have ended are left out from then on. Each message is acknowledged by whoever it is handed
+//! to, when it is done: what is dropped before that comes again, where it can.
 
-use std::os::fd::BorrowedFd;
+use std::collections::VecDeque;
 use std::time::Duration;
 
-use poste::{Address, Capabilities, Error, Kind, Message, Receiver, Redelivers, Wait};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use poste::{Address, Capabilities, Error, Kind, Message, Receiver, Redelivers, Wait, WaitSet};
 
 use crate::exit::{Failure, Stop};
 use crate::resolve::Target;
 use crate::{notice, signals};
-
-/// How long to sleep between two looks at those that can't be polled.
-const TURN: Duration = Duration::from_millis(10);
 
 /// How long is for ever, for those that notice only in a timed wait that their object goes.
 const AGES: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
@@ -23,19 +19,37 @@ const AGES: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 /// How often several are asked for what no descriptor shows: that an object is gone.
 const ASK: Duration = Duration::from_secs(1);
 
-/// The receivers, and whose turn it is.
+/// The receivers, and who is to be asked.
 #[derive(Debug)]
 pub(crate) struct Sources {
-    sources: Vec<Source>,
+    /// Each under its key in the set; those that have ended are gone.
+    sources: Vec<Option<Source>>,
     several: bool,
-    next: usize,
+    /// Made where one receiver's own wait is not enough.
+    set: Option<WaitSet>,
+    /// Who was told to be ready and has not been asked yet.
+    ready: VecDeque<u64>,
 }
+
+/// The keys of the timers; receivers have their places.
+const LOOK: u64 = u64::MAX;
+const ASK_ALL: u64 = u64::MAX - 1;
 
 #[derive(Debug)]
 struct Source {
     receiver: Receiver,
-    address: Address,
+    address: Known,
     is_raw: bool,
+}
+
+/// An address, and what its mechanism can do.
+#[derive(Debug)]
+struct Known(Address, &'static Capabilities);
+
+impl Known {
+    fn origin(&self, is_one_of_several: bool) -> Origin<'_> {
+        Origin { address: &self.0, is_one_of_several, capabilities: self.1 }
+    }
 }
 
 /// Where a message came from.
@@ -70,83 +84,112 @@ impl Sources {
                 signals::remove_at_end(receiver.address());
             }
             notice::opened(&target.address, receiver.address(), receiver.capabilities());
-            let address = receiver.address().clone();
+            let address = Known(receiver.address().clone(), receiver.capabilities());
             sources.push(Source { receiver, address, is_raw: target.options.is_raw() });
         }
-        Ok(Sources { several: sources.len() > 1, sources, next: 0 })
+        let several = sources.len() > 1;
+        let sources = sources.into_iter().map(Some).collect();
+        let mut opened = Sources { sources, several, set: None, ready: VecDeque::new() };
+        if several {
+            opened.gather()?.add_interval(ASK_ALL, ASK)?;
+        }
+        Ok(opened)
+    }
+
+    /// While it waits, [`Sources::recv_or_look`] looks so often.
+    pub(crate) fn look_every(&mut self, time: Duration) -> Result<(), Stop> {
+        Ok(self.gather()?.add_interval(LOOK, time)?)
+    }
+
+    /// Sees to it that all wait in a set.
+    fn gather(&mut self) -> Result<&WaitSet, Stop> {
+        let set = match self.set.take() {
+            Some(set) => set,
+            None => {
+                let set = WaitSet::new()?;
+                for (key, source) in self.sources.iter_mut().enumerate() {
+                    if let Some(source) = source {
+                        set.add(key as u64, &mut source.receiver)?;
+                    }
+                }
+                set
+            }
+        };
+        Ok(self.set.insert(set))
     }
 
     /// Hands over the next message, from wherever one comes first, within `wait`.
     pub(crate) fn recv(&mut self, wait: Wait, each: &mut Each<'_>) -> Result<(), Stop> {
-        if let ([Source { receiver, address, is_raw }], false) =
-            (&mut self.sources[..], self.several)
-        {
-            let capabilities = receiver.capabilities();
-            let origin = Origin { address, is_one_of_several: false, capabilities };
-            return match receiver.recv_wait(noticing(wait, capabilities)) {
-                Ok(message) => each(message, origin),
-                Err(error) => Err(explain(error, receiver, *is_raw).into()),
-            };
-        }
+        self.recv_or_look(wait, each, &mut || Ok(()))
+    }
+
+    /// As [`Sources::recv`], and looks now and then whether there is a reason to stop.
+    pub(crate) fn recv_or_look(
+        &mut self,
+        wait: Wait,
+        each: &mut Each<'_>,
+        look: &mut dyn FnMut() -> Result<(), Stop>,
+    ) -> Result<(), Stop> {
         let wait = wait.begin();
+        let Some(set) = &self.set else {
+            let Some(Some(source)) = self.sources.first_mut() else { return Err(nobody().into()) };
+            return match source.receiver.recv_wait(noticing(wait, source.address.1)) {
+                Ok(message) => each(message, source.address.origin(false)),
+                Err(error) => Err(explain(error, &source.receiver, source.is_raw).into()),
+            };
+        };
+        let mut keys = Vec::new();
         loop {
-            if self.try_each(each)? {
-                return Ok(());
-            }
-            if wait.left().is_some_and(|left| left.is_zero()) {
-                return Err(nothing_came(wait).into());
-            }
-            self.wait_for_any(wait)?;
-        }
-    }
-
-    /// Asks each once, beginning after the one that had the last message. Those that have ended are
-    /// left out from then on.
-    fn try_each(&mut self, each: &mut Each<'_>) -> Result<bool, Stop> {
-        let mut asked = 0;
-        while asked < self.sources.len() {
-            let at = (self.next + asked) % self.sources.len();
-            let is_last = self.sources.len() == 1;
-            let Source { receiver, address, is_raw } = &mut self.sources[at];
-            let capabilities = receiver.capabilities();
-            match receiver.try_recv() {
-                Ok(message) => {
-                    let origin = Origin { address, is_one_of_several: true, capabilities };
-                    each(message, origin)?;
-                    self.next = at + 1;
-                    return Ok(true);
+            while let Some(key) = self.ready.pop_front() {
+                if key == LOOK {
+                    look()?;
+                } else if key == ASK_ALL {
+                    self.ready.extend(0..self.sources.len() as u64);
+                } else if ask(&mut self.sources, key, self.several, set, each)? {
+                    return Ok(());
                 }
-                Err(error) if error.kind() == Kind::Empty => asked += 1,
-                Err(error) if error.kind() == Kind::Disconnected && !is_last => {
-                    self.sources.remove(at);
-                }
-                Err(error) => return Err(explain(error, receiver, *is_raw).into()),
             }
-        }
-        Ok(false)
-    }
-
-    fn wait_for_any(&mut self, wait: Wait) -> Result<(), Stop> {
-        let mut descriptors: Vec<BorrowedFd<'_>> = Vec::with_capacity(self.sources.len());
-        let mut takes_turns = false;
-        for Source { receiver, .. } in &mut self.sources {
-            match receiver.pollable() {
-                Ok(descriptor) => descriptors.push(descriptor),
-                Err(error) if error.kind() == Kind::NotSupported => takes_turns = true,
+            match set.wait(&mut keys, wait) {
+                Ok(()) => self.ready.extend(&keys),
+                Err(error) if matches!(error.kind(), Kind::Empty | Kind::TimedOut) => {
+                    return Err(self.nothing_came(error).into());
+                }
                 Err(error) => return Err(error.into()),
             }
         }
-        let mut polled: Vec<_> = descriptors
-            .iter()
-            .map(|descriptor| PollFd::from_borrowed_fd(*descriptor, PollFlags::IN))
-            .collect();
-        let turn = if takes_turns { TURN } else { ASK };
-        let left = wait.left().map_or(turn, |left| left.min(turn));
-        let left = Timespec { tv_sec: left.as_secs() as i64, tv_nsec: left.subsec_nanos().into() };
-        match poll(&mut polled, Some(&left)) {
-            Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
-            Err(errno) => Err(Error::system(errno, "cannot poll").into()),
+    }
+
+    /// One receiver says it as if it had waited itself.
+    fn nothing_came(&self, error: Error) -> Failure {
+        let Some(Some(only)) = self.sources.first().filter(|_| !self.several) else {
+            return Error::new(error.kind(), "no message came from any of the addresses").into();
+        };
+        let error = Error::new(error.kind(), "").on("receive from", &only.address.0);
+        explain(error, &only.receiver, only.is_raw)
+    }
+}
+
+/// Asks one that is ready: whether it had a message. One that has ended is left out from then on,
+/// unless it is the last.
+fn ask(
+    sources: &mut [Option<Source>],
+    key: u64,
+    several: bool,
+    set: &WaitSet,
+    each: &mut Each<'_>,
+) -> Result<bool, Stop> {
+    let is_last = sources.iter().flatten().count() == 1;
+    let Some(place) = sources.get_mut(key as usize) else { return Ok(false) };
+    let Some(source) = place else { return Ok(false) };
+    match source.receiver.try_recv() {
+        Ok(message) => each(message, source.address.origin(several)).map(|()| true),
+        Err(error) if error.kind() == Kind::Empty => Ok(false),
+        Err(error) if error.kind() == Kind::Disconnected && !is_last => {
+            set.remove(key);
+            *place = None;
+            Ok(false)
         }
+        Err(error) => Err(explain(error, &source.receiver, source.is_raw).into()),
     }
 }
 
@@ -162,14 +205,13 @@ pub(crate) fn acknowledged(result: Result<(), Error>, address: &Address) -> Resu
 /// doesn't. A System V queue tells those that block, and its timed waits cost more.
 fn noticing(wait: Wait, can: &Capabilities) -> Wait {
     match wait {
-        Wait::Forever if can.survives_its_users && can.pollable => Wait::For(AGES),
+        Wait::Forever if can.survives_its_users && can.delay.is_zero() => Wait::For(AGES),
         _ => wait,
     }
 }
 
-fn nothing_came(wait: Wait) -> Error {
-    let kind = if wait == Wait::Not { Kind::Empty } else { Kind::TimedOut };
-    Error::new(kind, "no message came from any of the addresses")
+fn nobody() -> Error {
+    Error::new(Kind::Disconnected, "every sender is gone")
 }
 
 /// An end of which a peer was thrown out explains itself by that: it spoke no poste; or where lines

@@ -155,3 +155,47 @@ fn of_several_addresses_whichever_has_one() {
     assert!(out.lines().all(|line| line.contains("\"address\":\"")), "{out}");
     scratch.run(&["remove", &queue]).prints("");
 }
+
+#[test]
+fn addresses_of_all_mechanisms_wait_together() {
+    let scratch = Scratch::new();
+    let mark = std::process::id();
+    let made = ["fifo:./f".to_owned(), format!("mq:/poste-together-{mark}"), sysv(0x7500_0000)];
+    made.iter().for_each(|address| scratch.run(&["create", address]).prints(""));
+    let listening = ["unix:./u", "seqpacket:./s", "dgram:./d"].map(str::to_owned);
+    let all: Vec<&str> = made.iter().chain(&listening).map(String::as_str).collect();
+    let rounds = 3;
+    let count = (all.len() * rounds).to_string();
+    let flags = ["recv", "--json", "--timeout", "15s", "-n", &count];
+    let receiver = scratch.start(&[&flags[..], &all].concat());
+    // One at a time, the last one first: each wakes the receiver by itself.
+    for round in 0..rounds {
+        for address in all.iter().rev() {
+            let body = format!("{round} to {address}");
+            scratch.run(&["send", "--timeout", "15s", address, &body]).prints("");
+        }
+    }
+    let outcome = receiver.end();
+    assert_eq!((outcome.code, outcome.err.as_str()), (Some(0), ""), "{outcome:?}");
+    let lines = String::from_utf8(outcome.out).unwrap();
+    for address in &all {
+        let from_it = lines.lines().filter(|line| line.contains(&format!("to {address}\"")));
+        let rest = address.rsplit(['/', ':']).next().unwrap();
+        let rest = rest.parse().map_or(rest.to_owned(), |key: u32| format!("{key:#x}"));
+        let says_where = |line: &&str| line.contains("\"address\"") && line.contains(&rest);
+        assert_eq!(from_it.filter(says_where).count(), rounds, "{address}: {lines}");
+    }
+    made.iter().for_each(|address| scratch.run(&["remove", address]).prints(""));
+}
+
+#[test]
+fn one_that_is_always_ready_doesnt_starve_the_others() {
+    let scratch = Scratch::new();
+    let mark = std::process::id();
+    let (busy, calm) = (format!("mq:/poste-busy-{mark}"), sysv(0x7600_0000));
+    scratch.run(&["send", "--create", "--count", "10", &busy, "busy"]).prints("");
+    scratch.run(&["send", "--create", "--count", "2", &calm, "calm"]).prints("");
+    let outcome = scratch.run(&["recv", "--remove", "-n", "5", &busy, &calm]);
+    let out = String::from_utf8(outcome.out).unwrap();
+    assert_eq!(out.matches("calm").count(), 2, "{out}");
+}

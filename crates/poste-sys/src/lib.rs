@@ -12,6 +12,7 @@ pub mod descriptor;
 pub mod fork;
 pub mod futex;
 pub mod hand_down;
+pub mod interrupt;
 pub mod lock;
 pub mod mapping;
 pub mod mqueue;

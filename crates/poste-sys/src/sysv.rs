@@ -44,6 +44,8 @@ pub struct Status {
     pub mode: u32,
     /// Its owner.
     pub uid: u32,
+    /// Who made it; it may do what the owner may.
+    pub maker: u32,
 }
 
 /// A message as the kernel takes it: a `long` that is its type, and its bytes right after. Linux' `long`
@@ -156,6 +158,7 @@ pub fn status(queue: Queue) -> Result<Status, Errno> {
         depth: status.msg_qnum as usize,
         mode: c_uint::from(status.msg_perm.mode) & 0o777,
         uid: status.msg_perm.uid,
+        maker: status.msg_perm.cuid,
     })
 }
 

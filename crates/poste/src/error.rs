@@ -222,6 +222,16 @@ impl Error {
         self
     }
 
+    /// Whether only time was missing: the same call may do it later. Where nobody receives, that is
+    /// so if the end waits for one who does, and not where the system has refused.
+    pub(crate) fn is_passing(&self) -> bool {
+        match self.0.kind {
+            Kind::Full | Kind::Empty | Kind::TimedOut => true,
+            Kind::NoReceiver => self.0.errno.is_none(),
+            _ => false,
+        }
+    }
+
     /// Whether the kind is `kind`, without cloning it.
     pub(crate) fn is(&self, kind: &Kind) -> bool {
         self.0.kind == *kind

@@ -1,8 +1,9 @@
 //! What the dead have left: found with its proof, and taken away under its own lock.
 //!
 //! Garbage is what poste made and a dead owner can't take away any more: sockets, locks, half-made
-//! objects, records of what is gone, permits of semaphores that are lost, and the places of a
-//! mailbox's dead. Queues, FIFOs and mailboxes are none, whoever has died: they stay with their messages. What other programs left is
+//! objects, bells, records of what is gone, permits of semaphores that are lost, and the places of a
+//! mailbox's dead. Queues, FIFOs and mailboxes are none, whoever has died: they stay with their
+//! messages. What other programs left is
 //! none either: nothing proves that it is.
 
 use std::ffi::OsStr;
@@ -14,7 +15,7 @@ use rustix::fs::FileType;
 use crate::address::Address;
 use crate::error::{Error, Kind};
 use crate::mechanism::shared_memory::{folder, inspect};
-use crate::mechanism::{ALL, path};
+use crate::mechanism::{ALL, path, sysv_bell};
 use crate::name::claim::{self, Object, Record, Seized};
 use crate::name::registry::{self, Entry};
 use crate::name::unix_diag;
@@ -40,6 +41,8 @@ enum Left {
     Draft(Entry),
     /// The record of an object that is gone.
     Record(Entry),
+    /// A bell that a receiver of a System V queue was to be woken by.
+    Bell(sysv_bell::Left),
     /// The folder of a mailbox that was being made, or taken away.
     Folder(PathBuf),
     /// A permit of a semaphore, which its taker can't give back any more.
@@ -68,6 +71,7 @@ pub fn garbage() -> Result<Vec<Garbage>, Error> {
     garbage.extend(gone.into_iter().filter_map(of_record));
     garbage.extend(folder::litter()?.into_iter().map(of_folder));
     garbage.extend(permit::lost_permits()?.into_iter().map(of_permit));
+    garbage.extend(sysv_bell::left().into_iter().map(of_bell));
     garbage.extend(inspect::dead()?.into_iter().map(of_participant));
     Ok(garbage)
 }
@@ -84,6 +88,10 @@ impl Garbage {
             Left::Draft(entry) => take_draft(entry),
             // Somebody may have put a new record in its place: that one stays.
             Left::Record(entry) => path::take_away(&entry.path, entry.file, |_| Ok(())),
+            Left::Bell(bell) => {
+                bell.take_away();
+                Ok(())
+            }
             Left::Folder(folder) => folder::take_litter(folder),
             Left::Permit(permit) => match permit.give_back() {
                 // Somebody else was faster.
@@ -191,6 +199,11 @@ fn take_draft(entry: &Entry) -> Result<(), Error> {
         rustix::fs::unlink(half).map_err(|errno| Error::system(errno, ""))?;
     }
     path::take_away(&entry.path, entry.file, |_| Ok(()))
+}
+
+fn of_bell(bell: sysv_bell::Left) -> Garbage {
+    let address = bell.path().display().to_string();
+    Garbage { address, proof: bell.proof.clone(), left: Left::Bell(bell) }
 }
 
 fn of_folder(folder: PathBuf) -> Garbage {

@@ -50,7 +50,10 @@ mod sender;
 mod sequence;
 mod survey;
 mod system_limits;
+#[cfg(feature = "tokio")]
+pub mod tokio;
 mod wait;
+mod wait_set;
 
 pub use address::Address;
 pub use capabilities::{
@@ -74,6 +77,7 @@ pub use sender::{Level, Sender};
 pub use survey::Survey;
 pub use system_limits::{SystemLimit, limits};
 pub use wait::{Call, Halt, Wait};
+pub use wait_set::{WaitSet, Waitable};
 
 /// Makes the object at an address, which must not be there yet, and opens nothing.
 ///

@@ -110,6 +110,13 @@ pub const PAUSE_MAX: Duration = Duration::from_millis(8);
 /// How late such a wait may notice something: the longest pause, and what a loaded machine adds.
 pub const PAUSE_DELAY: Duration = Duration::from_millis(10);
 
+/// How long a sender of a System V queue may be at it before a receiver with a bell takes it for
+/// killed: a message takes microseconds, and one that has no room is no matter, as the queue is full.
+pub const BELL_PATIENCE: Duration = Duration::from_secs(1);
+
+/// The stack of a thread that waits on a System V queue: it calls nothing deep.
+pub const HELPER_STACK: usize = 64 << 10;
+
 /// How often what is there is compared with what was asked for, with a pause between: its maker may
 /// be between making it and giving it its mode and capacity.
 pub const QUEUE_LOOKS: usize = 3;

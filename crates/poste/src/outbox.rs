@@ -49,8 +49,8 @@ impl Outbox {
     /// Sends what is held; up to `gather` bytes of whole pieces go with one call.
     ///
     /// # Errors
-    /// `Full` or `TimedOut` where some of it is still held; others end the connection, and what is
-    /// held is given up.
+    /// `Full`, `TimedOut`, and `NoReceiver` of an end that waits for one, where some of it is still
+    /// held; others end the connection, and what is held is given up.
     pub(crate) fn drain(
         &mut self,
         end: &mut dyn SendEnd,
@@ -83,7 +83,7 @@ impl Outbox {
                     }
                 }
                 Err(error) => {
-                    if !error.is(&Kind::Full) && !error.is(&Kind::TimedOut) {
+                    if !error.is_passing() {
                         *self = Outbox::default();
                     }
                     return Err(error);

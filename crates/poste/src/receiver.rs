@@ -162,12 +162,54 @@ impl Receiver {
     #[inline]
     pub fn recv_wait(&mut self, wait: Wait) -> Result<Message<'_>, Error> {
         match self.next(wait) {
-            Ok(()) => {
-                let ticket = self.taken.take_ticket();
-                Ok(Message { taken: &mut self.taken, ticket })
-            }
+            Ok(()) => Ok(self.lent()),
             Err(error) => Err(error.on("receive from", &self.address)),
         }
+    }
+
+    /// The message that was taken last.
+    #[inline]
+    pub(crate) fn lent(&mut self) -> Message<'_> {
+        let ticket = self.taken.take_ticket();
+        Message { taken: &mut self.taken, ticket }
+    }
+
+    /// Takes the next message, if one is there; [`Receiver::lent`] lends it.
+    #[cfg(feature = "tokio")]
+    #[inline]
+    pub(crate) fn look(&mut self) -> Result<bool, Error> {
+        match self.next(Wait::Not) {
+            Ok(()) => Ok(true),
+            Err(error) if error.is_passing() => Ok(false),
+            Err(error) => Err(error.on("receive from", &self.address)),
+        }
+    }
+
+    /// Whether messages lie in user space, where no descriptor of the end's own shows them.
+    #[cfg(feature = "tokio")]
+    #[inline]
+    pub(crate) fn has_more(&self) -> bool {
+        self.taken.arrival.more
+    }
+
+    /// Whether to look again before waiting.
+    #[cfg(feature = "tokio")]
+    #[inline]
+    pub(crate) fn linger(&mut self) -> crate::mechanism::Linger {
+        self.taken.end.linger()
+    }
+
+    /// Whether nothing is left to find, as of the last look.
+    #[cfg(feature = "tokio")]
+    #[inline]
+    pub(crate) fn is_drained(&self) -> bool {
+        self.taken.end.is_drained()
+    }
+
+    /// What the end itself waits on: it shows what [`Receiver::has_more`] doesn't.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn watched(&mut self) -> Result<Pollable<'_>, Error> {
+        self.taken.end.pollable().map_err(|error| error.on("poll", &self.address))
     }
 
     /// The next connection by itself, both ways, instead of merged with the others. What comes on
@@ -203,15 +245,21 @@ impl Receiver {
     ///
     /// # Errors
     /// As [`Receiver::recv`], for the first.
-    pub fn recv_many(
+    pub fn recv_many(&mut self, max: usize, each: impl FnMut(Message<'_>)) -> Result<usize, Error> {
+        self.recv_many_wait(max, each, Wait::Forever)
+    }
+
+    /// As [`Receiver::recv_many`], within `wait`.
+    pub(crate) fn recv_many_wait(
         &mut self,
         max: usize,
         mut each: impl FnMut(Message<'_>),
+        wait: Wait,
     ) -> Result<usize, Error> {
         let mut count = 0;
         while count < max {
             self.taken.end.batch(max - count);
-            match self.recv_wait(if count == 0 { Wait::Forever } else { Wait::Not }) {
+            match self.recv_wait(if count == 0 { wait } else { Wait::Not }) {
                 Ok(message) => each(message),
                 Err(error) if count == 0 => return Err(error),
                 Err(_) => break,
@@ -268,10 +316,15 @@ impl Receiver {
 
     /// A level-triggered descriptor that is readable while a message is there, also where it lies
     /// in user space already; poll it for reading. After it says so a receive that doesn't wait may
-    /// still find nothing: a part of a message has arrived.
+    /// still find nothing: a part of a message has arrived, or another receiver was faster.
+    ///
+    /// On a System V queue the kernel has no descriptor: poste's senders ring a bell. Raw, or where
+    /// other users may send, a thread waits instead; an empty raw message that makes it readable is
+    /// taken out then, and lost with a process that is killed before it receives it.
     ///
     /// # Errors
-    /// `NotSupported` where the mechanism has none (its capabilities say so).
+    /// `NotSupported` where the mechanism has none (its capabilities say so); `Limit` where the
+    /// system has no room for what it takes.
     pub fn pollable(&mut self) -> Result<BorrowedFd<'_>, Error> {
         if self.readiness.is_none() {
             let made = self

@@ -17,7 +17,9 @@ use crate::error::{Error, Kind};
 use crate::inheritance::{self, Role};
 use crate::limits::READ_MAX;
 use crate::loan::Loan;
-use crate::mechanism::{EndTraits, Frame, Mechanism, Opened, Opening, SendEnd, inherited, resolve};
+use crate::mechanism::{
+    EndTraits, Frame, Mechanism, Opened, Opening, Pollable, SendEnd, inherited, resolve,
+};
 use crate::options::{Create, Options};
 use crate::outbox::Outbox;
 use crate::outgoing::Outgoing;
@@ -184,6 +186,12 @@ impl Sender {
         self.post(&message, Post::Send, wait).map_err(|error| self.explain(error, &message))
     }
 
+    /// What the end itself waits on until it may send.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn watched(&mut self) -> Result<Pollable<'_>, Error> {
+        self.end.pollable().map_err(|error| error.on("poll", &self.address))
+    }
+
     /// Lends memory of the channel to write a message in, waiting for room as long as it takes: no
     /// copy is made. What is lent and not sent was never there.
     ///
@@ -206,6 +214,12 @@ impl Sender {
     /// # Errors
     /// `Full` or `TimedOut` where only the time was missing, and as [`Sender::loan`].
     pub fn loan_wait(&mut self, size: usize, wait: Wait) -> Result<Loan<'_>, Error> {
+        self.lend(size, wait)?;
+        Ok(Loan::new(self, size))
+    }
+
+    /// Sees to it that memory is lent.
+    pub(crate) fn lend(&mut self, size: usize, wait: Wait) -> Result<(), Error> {
         let limit = self.message_size();
         if size > limit {
             let kind = Kind::TooLarge { size: size as u64, limit: limit as u64 };
@@ -213,8 +227,7 @@ impl Sender {
             return Err(error.on("send to", &self.address));
         }
         let lent = self.end.loan(size, wait);
-        lent.map_err(|error| error.on("send to", &self.address))?;
-        Ok(Loan::new(self, size))
+        lent.map_err(|error| error.on("send to", &self.address))
     }
 
     /// What was lent.
@@ -268,6 +281,20 @@ impl Sender {
     ) -> Result<Level, Error> {
         let message = message.into();
         self.post(&message, Post::Feed, wait).map_err(|error| self.explain(error, &message))
+    }
+
+    /// Whether one more that is fed is held here, whatever the channel has room for.
+    #[cfg(feature = "tokio")]
+    #[inline]
+    pub(crate) fn takes_in(&self) -> bool {
+        !self.traits.bare && self.outbox.len() < READ_MAX
+    }
+
+    /// Makes room to feed one more, where as much is fed as is taken in.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn make_room_to_feed(&mut self) -> Result<(), Error> {
+        let done = self.make_room(Post::Feed, Wait::Not);
+        done.map_err(|error| error.on("send to", &self.address))
     }
 
     /// Sends what is held, waiting for room as long as it takes.
@@ -375,6 +402,7 @@ impl Sender {
     }
 
     /// A level-triggered descriptor that is readable while this end may send; poll it for reading.
+    /// On a System V queue it is so up to 8 ms late: there the kernel tells nobody of room.
     ///
     /// # Errors
     /// `NotSupported` where the mechanism has none (its capabilities say so).
@@ -681,7 +709,7 @@ impl SendEnd for Gone {
         Err(Error::new(Kind::Disconnected, "this end was given away"))
     }
 
-    fn pollable(&mut self) -> Result<crate::mechanism::Pollable<'_>, Error> {
+    fn pollable(&mut self) -> Result<Pollable<'_>, Error> {
         Err(Error::new(Kind::Disconnected, "this end was given away"))
     }
 }

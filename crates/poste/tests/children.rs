@@ -302,6 +302,7 @@ fn the_examples_run() {
         ("worker_pool", "worker 3: 4² = 16\n"),
         ("request_reply", "144\n"),
         ("sealed", "307200 bytes of shade 3\n"),
+        ("select_loop", "a note: that was all\n"),
     ];
     for (name, line) in expected {
         let path = folder.join(name);

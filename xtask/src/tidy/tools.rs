@@ -14,14 +14,15 @@ pub(super) fn formatting(house: &House) -> Vec<Fault> {
     complaint("cargo fmt --all --check", "run cargo fmt --all", &call(house, "fmt --all --check"))
 }
 
-/// Clippy has nothing to say.
+/// Clippy has nothing to say, with all features and of the library without any.
 pub(super) fn clippy(house: &House) -> Vec<Fault> {
-    let arguments = "clippy --quiet --workspace --all-targets -- -D warnings";
-    complaint(
-        "cargo clippy",
-        "mend it, or allow it in place with a reason",
-        &call(house, arguments),
-    )
+    let all = "clippy --quiet --workspace --all-targets --features=poste/tokio -- -D warnings";
+    let bare = "clippy --quiet --package poste -- -D warnings";
+    let look = |arguments| {
+        let output = call(house, arguments);
+        complaint("cargo clippy", "mend it, or allow it in place with a reason", &output)
+    };
+    look(all).into_iter().chain(look(bare)).collect()
 }
 
 /// The core without features stays within its budget of crates.

@@ -5,11 +5,12 @@
 //! What the other end cannot carry at all is said and passed over, so that nobody who may send can
 //! end the relay.
 
+use std::cell::RefCell;
 use std::os::fd::AsFd as _;
 use std::time::Duration;
 
 use poste::limits::PIECE_MAX;
-use poste::{Kind, Level, Message, Outgoing, Peers, Priorities, Redelivers, Sender, Wait};
+use poste::{Level, Message, Outgoing, Peers, Priorities, Redelivers, Sender, Wait};
 
 use crate::args::Relay;
 use crate::exit::{Code, Failure, Stop};
@@ -28,9 +29,12 @@ pub(crate) fn run(args: &Relay) -> Result<(), Stop> {
         return both::run(args);
     }
     let (from, to) = resolve::relaying(args)?;
-    let mut onward = Onward::open(args, &from, &to)?;
+    let onward = RefCell::new(Onward::open(args, &from, &to)?);
     let mut sources = Sources::open(std::slice::from_ref(&from))?;
-    let relayed = relay(args, &mut sources, &mut onward);
+    if onward.borrow().may_go {
+        sources.look_every(LOOK)?;
+    }
+    let relayed = relay(args, &mut sources, &onward);
     drop(sources);
     drop(onward);
     signals::forget_all();
@@ -38,7 +42,7 @@ pub(crate) fn run(args: &Relay) -> Result<(), Stop> {
 }
 
 /// Moves messages for ever, or as many as were asked for.
-fn relay(args: &Relay, sources: &mut Sources, onward: &mut Onward) -> Result<(), Stop> {
+fn relay(args: &Relay, sources: &mut Sources, onward: &RefCell<Onward>) -> Result<(), Stop> {
     let mut left = args.count.unwrap_or(u64::MAX);
     while left > 0 {
         next(sources, onward)?;
@@ -48,25 +52,13 @@ fn relay(args: &Relay, sources: &mut Sources, onward: &mut Onward) -> Result<(),
 }
 
 /// Moves the next message; meanwhile the other end may go.
-fn next(sources: &mut Sources, onward: &mut Onward) -> Result<(), Stop> {
-    let wait = onward.wait.begin();
-    loop {
-        let turn = match wait.left() {
-            _ if !onward.may_go => wait,
-            Some(left) if left <= LOOK => wait,
-            _ => Wait::For(LOOK),
-        };
-        let pass = &mut |mut message: Message<'_>, origin: Origin<'_>| {
-            onward.pass(&mut message)?;
-            acknowledged(message.acknowledge(), origin.address)
-        };
-        match sources.recv(turn, pass) {
-            Err(Stop::Failed(silence)) if silence.is(&Kind::TimedOut) && turn != wait => {
-                onward.check()?;
-            }
-            moved => return moved,
-        }
-    }
+fn next(sources: &mut Sources, onward: &RefCell<Onward>) -> Result<(), Stop> {
+    let wait = onward.borrow().wait;
+    let pass = &mut |mut message: Message<'_>, origin: Origin<'_>| {
+        onward.borrow_mut().pass(&mut message)?;
+        acknowledged(message.acknowledge(), origin.address)
+    };
+    sources.recv_or_look(wait, pass, &mut || onward.borrow().check())
 }
 
 /// The end that sends, and how messages are made to fit it.

@@ -13,9 +13,9 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use poste_sys::lock;
-use rustix::event::PollFlags;
+use poste_sys::{lock, sysctl};
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
+use rustix::event::{EventfdFlags, PollFlags, eventfd};
 use rustix::fs::OFlags;
 use rustix::fs::inotify::WatchFlags;
 use rustix::io::Errno;
@@ -25,6 +25,7 @@ use super::fifo_turns::Place;
 use super::fifo_watch::{GONE, Watch, drain, watch};
 use super::link::Link;
 use super::pipe::{OpenedReceiver, OpenedSender, set_capacity};
+use super::timer::Timer;
 use super::wire::Flow;
 use super::{Arrival, EndTraits, Frame, Mechanism, News, Opened, Opening, Pollable};
 use super::{RecvEnd, SendEnd};
@@ -59,6 +60,14 @@ fn traits(opening: &Opening<'_>, capacity: Option<usize>) -> EndTraits {
 }
 
 fn system(errno: Errno) -> Error {
+    // inotify has a limit of its own, and says the same as where no descriptor is free.
+    if errno == Errno::MFILE && eventfd(0, EventfdFlags::CLOEXEC).is_ok() {
+        let name = "fs.inotify.max_user_instances";
+        let value = sysctl::read(name).unwrap_or(0);
+        let raise_with = format!("sysctl -w {name}={}", value.saturating_mul(8).max(1024));
+        let detail = format!("this user watches as many files as {name} allows, {value}");
+        return Error::system(errno, detail).as_kind(Kind::Limit { name, value, raise_with });
+    }
     Error::system(errno, "")
 }
 
@@ -83,6 +92,9 @@ fn open_sender(opening: &Opening<'_>) -> Result<OpenedSender, Error> {
 /// How often a sender looks for a reader that no event tells of: one that waits in open(2).
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
+/// As long as nobody reads, how often who polls a sender is told to look for such a one.
+const LOOK_POLLED: Duration = Duration::from_millis(100);
+
 /// The end that writes.
 struct Writer {
     path: PathBuf,
@@ -92,6 +104,8 @@ struct Writer {
     opened: Option<OwnedFd>,
     /// What is polled: the link while there is one, else `opened`.
     epoll: Option<OwnedFd>,
+    /// Runs while it is polled and nobody reads.
+    again: Option<Timer>,
     had_reader: bool,
 }
 
@@ -100,7 +114,8 @@ impl Writer {
         let path = std::path::absolute(path)
             .map_err(|error| Error::new(Kind::Invalid, error.to_string()))?;
         let options = options.clone();
-        Ok(Writer { path, options, link: None, opened: None, epoll: None, had_reader: false })
+        let (link, opened, epoll, again) = (None, None, None, None);
+        Ok(Writer { path, options, link, opened, epoll, again, had_reader: false })
     }
 
     /// Opens the FIFO if somebody reads it: whether that is so.
@@ -115,7 +130,12 @@ impl Writer {
                 self.watch_link().map_err(system)?;
                 Ok(true)
             }
-            Err(Errno::NXIO) => Ok(false),
+            Err(Errno::NXIO) => {
+                if let Some(again) = &self.again {
+                    again.set(LOOK_POLLED);
+                }
+                Ok(false)
+            }
             Err(Errno::NOENT) => Err(Error::system(Errno::NOENT, "the FIFO was removed")
                 .as_kind(Kind::Removed)
                 .with_hint("make it anew with poste create")),
@@ -170,6 +190,9 @@ impl Writer {
                 let _ = epoll::delete(epoll, opened);
             }
             epoll::add(epoll, link.descriptor(), EventData::new_u64(1), EventFlags::OUT)?;
+            if let Some(again) = &self.again {
+                again.stop();
+            }
         }
         Ok(())
     }
@@ -209,9 +232,12 @@ impl SendEnd for Writer {
                 let opened = self.watch_opening()?;
                 let epoll = epoll::create(CreateFlags::CLOEXEC)?;
                 epoll::add(&epoll, opened, EventData::new_u64(0), EventFlags::IN)?;
-                Ok(epoll)
+                let again = Timer::new()?;
+                epoll::add(&epoll, &again, EventData::new_u64(2), EventFlags::IN)?;
+                Ok((epoll, again))
             };
-            self.epoll = Some(make().map_err(system)?);
+            let (epoll, again) = make().map_err(system)?;
+            (self.epoll, self.again) = (Some(epoll), Some(again));
             match self.link {
                 Some(_) => self.watch_link().map_err(system)?,
                 // A reader may have come before anything was watched.
@@ -402,8 +428,14 @@ impl Reader {
     fn recv_in_turn(&mut self, arrival: &mut Arrival, wait: Wait) -> Result<(), Error> {
         while let Place::InTurn(place) = &self.place {
             let place = place.as_fd();
-            wait.retry(TURN_PAUSE, |_| lock::try_lock(place))
-                .map_err(|halt| halt.receiving(wait))?;
+            let turn = wait.retry(TURN_PAUSE, |_| lock::try_lock(place));
+            if let (Err(Halt::Later), Some(watch), true) = (turn, &mut self.watch, self.is_polled) {
+                // Who has the turn takes one message and leaves the others: they show anew, also to
+                // one who waits for edges.
+                let fifo = self.link.descriptor();
+                watch.delete(fifo).and_then(|()| watch.add(fifo)).map_err(system)?;
+            }
+            turn.map_err(|halt| halt.receiving(wait))?;
             let found = take_whole(&mut self.link, arrival);
             lock::unlock(place).map_err(system)?;
             if found? {

@@ -44,6 +44,8 @@ pub struct Link {
     credentials: Credentials,
     /// So many more messages are wanted, where another may read after us.
     wanted: Option<u64>,
+    /// The last read took all that the kernel had.
+    is_drained: bool,
     farewell: Option<Farewell>,
     linger: Option<Linger>,
 }
@@ -86,6 +88,7 @@ impl Link {
             refused: 0,
             credentials: Credentials::default(),
             wanted: options.take,
+            is_drained: false,
             farewell: None,
             linger: None,
         }
@@ -180,7 +183,7 @@ impl Link {
     /// Why nothing could be read.
     #[inline(always)]
     pub fn read(&mut self, wait: Wait) -> Result<usize, Halt> {
-        let (wire, inbox) = (&self.wire, &mut self.inbox);
+        let (wire, inbox, is_drained) = (&self.wire, &mut self.inbox, &mut self.is_drained);
         match wire.flow() {
             Flow::Packet | Flow::Datagram => self.read_packets(wait),
             Flow::Stream | Flow::Pipe => {
@@ -189,7 +192,11 @@ impl Link {
                     return self.read_beside(wait);
                 }
                 wait.run(wire.descriptor(), PollFlags::IN, |how| {
-                    inbox.fill(wanted, |room| wire.read(room, how))
+                    inbox.fill(wanted, |room| {
+                        let count = wire.read(room, how)?;
+                        *is_drained = count < room.len();
+                        Ok(count)
+                    })
                 })
             }
         }
@@ -217,10 +224,12 @@ impl Link {
     fn read_segment(&mut self, wait: Wait, has_set: &mut bool) -> Result<usize, Halt> {
         let (wire, inbox, wanted) = (&self.wire, &mut self.inbox, self.wanted);
         let (beside, sets) = (self.beside.get_or_insert_default(), &mut self.sets);
+        let is_drained = &mut self.is_drained;
         let count = wait.run(wire.descriptor(), PollFlags::IN, |how| {
             inbox.fill_with(wanted, |room| {
                 let taken = wire.read_beside(room, beside, how)?;
                 *has_set = taken.descriptors_lost || !taken.descriptors.is_empty();
+                *is_drained = taken.size < room.len() && !*has_set;
                 if *has_set {
                     sets.push(taken.descriptors, taken.descriptors_lost);
                 }
@@ -243,15 +252,21 @@ impl Link {
         let most = if is_enveloped { PACKETS_AT_ONCE } else { 1 };
         let most = self.wanted.map_or(most, |wanted| most.min(wanted.max(1) as usize));
         let mut size = 0;
+        self.is_drained = false;
         for index in 0..most {
             let wait = if index == 0 { wait } else { Wait::Not };
             if index > 0 && self.sets.are_many() {
                 break;
             }
             let beside = &mut self.beside;
-            let received = wait.run(wire.descriptor(), PollFlags::IN, |how| {
-                wire.read_packet(packet, beside.as_mut(), how)
-            });
+            // Mostly there is no second one, which costs less to learn without what comes beside.
+            let received = if index == 1 && beside.is_some() && wire.has_nothing() {
+                Err(Halt::Later)
+            } else {
+                wait.run(wire.descriptor(), PollFlags::IN, |how| {
+                    wire.read_packet(packet, beside.as_mut(), how)
+                })
+            };
             match received {
                 Ok(taken) if taken.size == 0 && wire.flow() == Flow::Packet => {
                     inbox.end();
@@ -282,7 +297,10 @@ impl Link {
                 }
                 Err(halt) if index == 0 => return Err(halt),
                 // What is wrong with the connection is met again when it matters.
-                Err(_) => break,
+                Err(halt) => {
+                    self.is_drained = halt == Halt::Later;
+                    break;
+                }
             }
         }
         Ok(size)
@@ -478,6 +496,11 @@ impl RecvEnd for Link {
 
     fn pollable(&mut self) -> Result<Pollable<'_>, Error> {
         Ok(Pollable { descriptor: self.descriptor(), events: PollFlags::IN })
+    }
+
+    #[inline]
+    fn is_drained(&self) -> bool {
+        self.is_drained && self.inbox.is_empty() && !self.inbox.has_ended()
     }
 
     fn want(&mut self, messages: u64) {

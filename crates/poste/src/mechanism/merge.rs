@@ -17,6 +17,7 @@ use rustix::net::{AddressFamily, SocketFlags, accept_with};
 
 use super::link::Link;
 use super::socket::{Bound, peer};
+use super::timer::Timer;
 use super::window::Window;
 use super::wire::Flow;
 use super::{Arrival, Frame, Halves, News, Pollable, RecvEnd, SendEnd};
@@ -28,6 +29,9 @@ use crate::wait::{Halt, Wait};
 
 /// The epoll entry of the listener; connections have their `source`.
 const LISTENER: u64 = 0;
+
+/// The epoll entry of the timer; no connection has this `source`.
+const AGAIN: u64 = u64::MAX;
 
 /// How many are accepted in a row, so that those who are there are served too.
 const ACCEPTS_AT_ONCE: usize = 64;
@@ -56,6 +60,8 @@ pub struct Merge {
     delivered_since_look: u32,
     events: Vec<u64>,
     accepting_paused: Option<Instant>,
+    /// Fires when a pause in accepting is over: who only polls is to look then. Made for those.
+    again: Option<Timer>,
     accepted: u64,
     corrupt: u64,
     refused: u64,
@@ -110,6 +116,7 @@ impl Merge {
             delivered_since_look: 0,
             events: Vec::new(),
             accepting_paused: None,
+            again: None,
             accepted: 0,
             corrupt: 0,
             refused: 0,
@@ -137,6 +144,7 @@ impl Merge {
             for entry in &events {
                 match *entry {
                     LISTENER => self.accept(),
+                    AGAIN => self.set_timer(),
                     source => self.read(source),
                 }
             }
@@ -153,6 +161,7 @@ impl Merge {
                     // The listener stays ready, and asking again at once would spin.
                     let _ = epoll::delete(&self.epoll, &self.listener);
                     self.accepting_paused = Some(Instant::now());
+                    self.set_timer();
                     return;
                 }
                 Err(Errno::AGAIN) => return,
@@ -172,8 +181,18 @@ impl Merge {
         let added = epoll::add(&self.epoll, &self.listener, entry, EventFlags::IN);
         if added.is_ok() {
             self.accepting_paused = None;
+            self.set_timer();
         }
         added.is_err()
+    }
+
+    /// The timer runs while accepting pauses.
+    fn set_timer(&self) {
+        match (&self.again, self.accepting_paused) {
+            (Some(again), Some(_)) => again.set(PAUSE),
+            (Some(again), None) => again.stop(),
+            (None, _) => {}
+        }
     }
 
     fn add(&mut self, socket: OwnedFd) {
@@ -255,6 +274,9 @@ impl Merge {
         if self.accepting_paused.is_some() {
             // A descriptor is free again.
             self.accepting_paused = Some(Instant::now() - PAUSE);
+            if let Some(again) = &self.again {
+                again.set(Duration::ZERO);
+            }
         }
     }
 
@@ -336,6 +358,15 @@ impl RecvEnd for Merge {
     }
 
     fn pollable(&mut self) -> Result<Pollable<'_>, Error> {
+        if self.again.is_none() {
+            let make = || {
+                let again = Timer::new()?;
+                epoll::add(&self.epoll, &again, EventData::new_u64(AGAIN), EventFlags::IN)?;
+                Ok(again)
+            };
+            self.again = Some(make().map_err(|errno: Errno| Error::system(errno, ""))?);
+            self.set_timer();
+        }
         Ok(Pollable { descriptor: self.epoll.as_fd(), events: PollFlags::IN })
     }
 
@@ -410,6 +441,8 @@ pub struct Serve {
     flow: Flow,
     options: Options,
     link: Option<Link>,
+    /// What is polled: the link while there is one, else the listener. Made when it is asked for.
+    epoll: Option<OwnedFd>,
     accepted: u64,
     _bound: Option<Bound>,
 }
@@ -419,7 +452,7 @@ impl Serve {
     #[must_use]
     pub fn new(listener: OwnedFd, flow: Flow, options: &Options, bound: Option<Bound>) -> Serve {
         let options = options.clone();
-        Serve { listener, flow, options, link: None, accepted: 0, _bound: bound }
+        Serve { listener, flow, options, link: None, epoll: None, accepted: 0, _bound: bound }
     }
 
     fn link(&mut self, wait: Wait) -> Result<&mut Link, Error> {
@@ -438,11 +471,29 @@ impl Serve {
             }
             self.accepted += 1;
             self.link = Some(Link::new(socket, self.flow, &self.options).lingering());
+            self.watch()?;
         }
         match &mut self.link {
             Some(link) => Ok(link),
             None => unreachable!("it was just made"),
         }
+    }
+}
+
+impl Serve {
+    /// While nobody is connected a connection is news, and else room to send.
+    fn watch(&mut self) -> Result<(), Error> {
+        let Some(epoll) = &self.epoll else { return Ok(()) };
+        let data = EventData::new_u64(0);
+        let done = match &self.link {
+            Some(link) => {
+                // It isn't there where the link came first.
+                let _ = epoll::delete(epoll, &self.listener);
+                epoll::add(epoll, link.descriptor(), data, EventFlags::OUT)
+            }
+            None => epoll::add(epoll, &self.listener, data, EventFlags::IN),
+        };
+        done.map_err(|errno| Error::system(errno, ""))
     }
 }
 
@@ -458,16 +509,28 @@ impl SendEnd for Serve {
         loop {
             match self.link(wait)?.send(frame, wait) {
                 // Not one byte was accepted: it is the next one's.
-                Err(error) if error.is(&Kind::Disconnected) => self.link = None,
+                Err(error) if error.is(&Kind::Disconnected) => {
+                    if let (Some(epoll), Some(link)) = (&self.epoll, &self.link) {
+                        // Before it is closed: a forked child may hold a copy.
+                        let _ = epoll::delete(epoll, link.descriptor());
+                    }
+                    self.link = None;
+                    self.watch()?;
+                }
                 done => return done,
             }
         }
     }
 
     fn pollable(&mut self) -> Result<Pollable<'_>, Error> {
-        match &mut self.link {
-            Some(link) => SendEnd::pollable(link),
-            None => Ok(Pollable { descriptor: self.listener.as_fd(), events: PollFlags::IN }),
+        if self.epoll.is_none() {
+            let made = epoll::create(CreateFlags::CLOEXEC);
+            self.epoll = Some(made.map_err(|errno| Error::system(errno, ""))?);
+            self.watch()?;
+        }
+        match &self.epoll {
+            Some(epoll) => Ok(Pollable { descriptor: epoll.as_fd(), events: PollFlags::IN }),
+            None => unreachable!("it was just made"),
         }
     }
 

@@ -25,6 +25,7 @@ use crate::options::Options;
 use crate::survey::Survey;
 use crate::wait::Wait;
 
+pub(crate) mod bell;
 pub(crate) mod descriptor_sets;
 pub mod fifo;
 mod fifo_objects;
@@ -45,8 +46,13 @@ pub mod posix_queue;
 pub mod shared_memory;
 pub mod socket;
 pub mod sources;
+pub(crate) mod sysv_bell;
+mod sysv_helper;
+mod sysv_objects;
 pub mod sysv_queue;
+mod sysv_room;
 pub mod tcp;
+pub(crate) mod timer;
 pub mod udp;
 pub mod unix_datagram;
 mod unix_objects;
@@ -330,13 +336,25 @@ pub trait Settler: Send + Sync + fmt::Debug {
 /// nothing more comes, while the receiving one may still read.
 pub type Halves = (Box<dyn SendEnd>, Box<dyn RecvEnd>);
 
-/// A descriptor to wait on and the events that mean "go on"; level-triggered.
+/// A descriptor to wait on and the events that mean "go on"; level-triggered. It serves who waits
+/// for edges too: when a call that doesn't wait has said `Empty` or `Full`, what ends that shows anew.
 #[derive(Clone, Copy, Debug)]
 pub struct Pollable<'a> {
     /// The descriptor; the same one as long as the end lives.
     pub descriptor: BorrowedFd<'a>,
     /// What to wait for on it.
     pub events: PollFlags,
+}
+
+/// Whether one who finds nothing is to look again at once, before it waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Linger {
+    /// Something is there.
+    Found,
+    /// Yes, when others have had their turn.
+    Again,
+    /// No.
+    Over,
 }
 
 /// An end that sends.
@@ -459,6 +477,18 @@ pub trait RecvEnd: Send {
     /// # Errors
     /// `NotSupported` where the mechanism has nothing to wait on.
     fn pollable(&mut self) -> Result<Pollable<'_>, Error>;
+
+    /// Looks, where that costs no system call and something is likely to come soon: for a caller
+    /// that doesn't wait in [`RecvEnd::recv`], and has other things to do in between.
+    fn linger(&mut self) -> Linger {
+        Linger::Over
+    }
+
+    /// Whether the last receive is known to have left nothing to find, neither in user space nor in
+    /// the kernel: what comes now shows anew. `false` where that isn't known.
+    fn is_drained(&self) -> bool {
+        false
+    }
 
     /// So many more messages are wanted: where another may read after us, take in no more.
     fn want(&mut self, _messages: u64) {}

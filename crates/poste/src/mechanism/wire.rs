@@ -166,6 +166,15 @@ impl Wire {
         }
     }
 
+    /// Whether no packet is there. Where one is, or something is wrong, reading tells more.
+    #[inline]
+    #[must_use]
+    pub fn has_nothing(&self) -> bool {
+        let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+        let mut nothing: [u8; 0] = [];
+        rustix::net::recv(&self.descriptor, &mut nothing, flags).err() == Some(Errno::AGAIN)
+    }
+
     /// Reads from a Unix stream, with what comes beside.
     ///
     /// # Errors

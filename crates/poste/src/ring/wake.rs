@@ -41,6 +41,13 @@ impl Set {
         fence(Ordering::SeqCst);
     }
 
+    /// Whether a participant is announced, and nobody has chosen it.
+    #[inline]
+    pub(crate) fn holds(self, header: &Mapping, place: usize) -> bool {
+        let (word, bit) = self.word(header, place);
+        word.load(Ordering::Relaxed) & bit != 0
+    }
+
     /// Takes the announcement back: whether it still stood. If not, somebody has chosen this one,
     /// and counts on it.
     pub(crate) fn leave(self, header: &Mapping, place: usize) -> bool {
@@ -57,9 +64,18 @@ impl Set {
     /// Chooses one of the set, which leaves it: no two choose the same.
     #[inline]
     pub(crate) fn choose(self, header: &Mapping) -> Option<usize> {
-        (0..WORDS).find_map(|index| {
+        self.choose_from(header, 0)
+    }
+
+    /// As [`Set::choose`], from a place on.
+    #[inline]
+    pub(crate) fn choose_from(self, header: &Mapping, from: usize) -> Option<usize> {
+        (from / 64..WORDS).find_map(|index| {
             let word = header.word(self.at() + index * 8);
             let mut bits = word.load(Ordering::Relaxed);
+            if index == from / 64 {
+                bits &= !0 << (from % 64);
+            }
             while bits != 0 {
                 let place = index * 64 + bits.trailing_zeros() as usize;
                 if self.leave(header, place) {

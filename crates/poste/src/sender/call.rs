@@ -1,7 +1,7 @@
 //! Calls: the sender's side of a question and its answer.
 
 use super::refusal::refuse;
-use super::{Post, Sender};
+use super::{Level, Post, Sender};
 use crate::answers::Answers;
 use crate::envelope::CallBlock;
 use crate::error::Error;
@@ -46,6 +46,14 @@ impl Sender {
 
     fn ask(&mut self, message: Outgoing<'_>, wait: Wait) -> Result<OwnedMessage, Error> {
         let wait = wait.begin();
+        self.question(message, wait)?;
+        self.outbox.drain(&mut *self.end, self.traits.gather, wait)?;
+        self.asked()?;
+        self.answer(wait)
+    }
+
+    /// Sends the question, or the beginning of it.
+    pub(crate) fn question(&mut self, message: Outgoing<'_>, wait: Wait) -> Result<Level, Error> {
         if self.end.back().is_none() {
             return Err(refuse("this channel has no way back for an answer")
                 .with_hint("call over unix:, seqpacket:, dgram:, tcp: or udp:"));
@@ -56,14 +64,27 @@ impl Sender {
         let answers = self.answers.get_or_insert_with(|| Box::new(Answers::new(limit)));
         answers.call += 1;
         let call = (!is_raw).then_some(CallBlock { call: answers.call, deadline });
-        self.post(&Outgoing { call, ..message }, Post::Send, wait)?;
-        self.outbox.drain(&mut *self.end, self.traits.gather, wait)?;
-        if self.options.half_close {
-            self.end.half_close()?;
-        }
+        self.post(&Outgoing { call, ..message }, Post::Send, wait)
+    }
+
+    /// The question is asked, all of it.
+    pub(crate) fn asked(&mut self) -> Result<(), Error> {
+        if self.options.half_close { self.end.half_close() } else { Ok(()) }
+    }
+
+    /// Waits for the answer to the last question.
+    pub(crate) fn answer(&mut self, wait: Wait) -> Result<OwnedMessage, Error> {
+        let is_raw = self.options.is_raw();
         match (&mut self.answers, self.end.back()) {
             (Some(answers), Some(back)) => answers.receive(back, is_raw, wait),
-            _ => unreachable!("both were there before the message was sent"),
+            _ => Err(refuse("nothing was asked here")),
         }
+    }
+
+    /// What to wait on until an answer comes.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn watched_back(&mut self) -> Result<crate::mechanism::Pollable<'_>, Error> {
+        let back = self.end.back().ok_or_else(|| refuse("this channel has no way back"))?;
+        back.pollable().map_err(|error| error.on("poll", &self.address))
     }
 }

@@ -1,18 +1,24 @@
-//! The bell: a FIFO for each participant whose descriptor is asked for, readable while it is rung.
-//! Any process can ring it by its name. Source: fifo(7).
+//! The bells of a mailbox: one for each participant whose descriptor is asked for.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::OwnedFd;
+use std::sync::{Mutex, PoisonError};
 
-use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::folder::unlink;
 use super::mailbox::Mailbox;
+use crate::mechanism::bell;
+pub(crate) use crate::mechanism::bell::Bell;
 
-/// One participant's bell.
-#[derive(Debug)]
-pub(crate) struct Bell {
-    fifo: OwnedFd,
+/// The bells of others that one handle has rung, kept open: opening and closing cost more than the
+/// ringing. They hold as long as the table of participants stays as it is.
+#[derive(Debug, Default)]
+pub(crate) struct Bells(Mutex<Open>);
+
+#[derive(Debug, Default)]
+struct Open {
+    epoch: u64,
+    bells: Vec<(usize, OwnedFd)>,
 }
 
 fn name(place: usize) -> String {
@@ -24,43 +30,28 @@ pub(crate) fn remove(mailbox: &Mailbox, place: usize) {
     unlink(mailbox, &name(place));
 }
 
-/// Rings the bell of a place. One that isn't there belongs to nobody any more, and one that is full
-/// is rung.
+/// Rings the bell of a place. One that isn't there belongs to nobody any more.
 pub(crate) fn ring(mailbox: &Mailbox, place: usize) {
-    let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    if let Ok(fifo) = rustix::fs::openat(mailbox.folder(), name(place), flags, Mode::empty()) {
-        let _ = rustix::io::write(&fifo, &[1]);
+    // A panic of another thread leaves the list whole.
+    let mut open = mailbox.bells.0.lock().unwrap_or_else(PoisonError::into_inner);
+    // Read after the place was chosen: whoever has it now came before it announced itself.
+    let epoch = mailbox.epoch();
+    if open.epoch != epoch {
+        *open = Open { epoch, bells: Vec::new() };
+    }
+    match open.bells.iter().find(|(known, _)| *known == place) {
+        Some((_, fifo)) => bell::ring_open(fifo),
+        None => {
+            if let Ok(fifo) = bell::open(mailbox.folder(), &name(place)) {
+                bell::ring_open(&fifo);
+                open.bells.push((place, fifo));
+            }
+        }
     }
 }
 
-impl Bell {
-    /// Hangs up the bell of a place.
-    pub(crate) fn new(mailbox: &Mailbox, place: usize) -> Result<Bell, Errno> {
-        let name = name(place);
-        unlink(mailbox, &name);
-        let mode = Mode::RUSR | Mode::WUSR;
-        rustix::fs::mknodat(mailbox.folder(), &name, FileType::Fifo, mode, 0)?;
-        // For writing too: so it never reads as hung up.
-        let flags = OFlags::RDWR | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        Ok(Bell { fifo: rustix::fs::openat(mailbox.folder(), &name, flags, mode)? })
-    }
-
-    /// Makes it readable.
-    pub(crate) fn ring(&self) {
-        // Full is rung.
-        let _ = rustix::io::write(&self.fifo, &[1]);
-    }
-
-    /// Makes it quiet.
-    pub(crate) fn silence(&self) {
-        let mut bytes = [0; 64];
-        while matches!(rustix::io::read(&self.fifo, &mut bytes), Ok(count) if count == bytes.len())
-        {
-        }
-    }
-
-    /// What to wait on.
-    pub(crate) fn descriptor(&self) -> BorrowedFd<'_> {
-        self.fifo.as_fd()
-    }
+/// Hangs up the bell of a place.
+pub(crate) fn hang_up(mailbox: &Mailbox, place: usize) -> Result<Bell, Errno> {
+    remove(mailbox, place);
+    Bell::hang_up(mailbox.folder(), &name(place))
 }

@@ -8,6 +8,7 @@ use poste_sys::mapping::{Access, Mapping};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
+use super::bell::Bells;
 use super::folder::{self, HEADER};
 use super::participants::{Doors, myself};
 use crate::address::Address;
@@ -27,6 +28,8 @@ pub(crate) struct Mailbox {
     doors: Doors,
     /// The life of the process that opened it: a forked child's copy is not to be used.
     life: poste_sys::fork::Life,
+    /// The bells that it has rung.
+    pub(super) bells: Bells,
 }
 
 /// What was settled when the mailbox was made.
@@ -149,7 +152,8 @@ impl Mailbox {
         let says = |at| header.word(at).load(Ordering::Relaxed);
         let instance = [says(header::INSTANCE), says(header::INSTANCE + 8)];
         let life = poste_sys::fork::Life::this();
-        let mailbox = Mailbox { folder, header, terms, instance, doors: Doors::default(), life };
+        let (doors, bells) = (Doors::default(), Bells::default());
+        let mailbox = Mailbox { folder, header, terms, instance, doors, life, bells };
         mailbox.check()?;
         Ok(mailbox)
     }

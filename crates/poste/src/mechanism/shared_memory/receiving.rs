@@ -9,7 +9,7 @@ use poste_sys::atomic::Ordering;
 use rustix::event::PollFlags;
 
 use super::aside;
-use super::bell::Bell;
+use super::bell::{self, Bell};
 use super::lane_file::{self, LaneFile};
 use super::mailbox::{Mailbox, no_room};
 use super::participants::{Proof, slice};
@@ -20,7 +20,9 @@ use super::watcher::Watch;
 use crate::capabilities::Peers;
 use crate::error::{Error, Kind};
 use crate::limits::{CLAIMED_MAX, LEND_ABOVE, RECOVER_EVERY};
-use crate::mechanism::{Arrival, News, Opened, Opening, Pollable, RecvEnd, Settle, Settler};
+use crate::mechanism::{
+    Arrival, Linger, News, Opened, Opening, Pollable, RecvEnd, Settle, Settler,
+};
 use crate::options::Spin;
 use crate::ring::claim::{Reader, Wanted};
 use crate::ring::layout::{Part, Place, Word, participant};
@@ -45,6 +47,10 @@ pub(super) fn open(opening: &Opening<'_>) -> Result<Opened<dyn RecvEnd>, Error> 
         spinner: Spinner::new(opening.options.spin),
         watch: None,
         bell: None,
+        is_rung: false,
+        was_busy: false,
+        parked: None,
+        is_lingering: false,
         recovered: Instant::now(),
     });
     Ok(Opened { end, traits, address: opening.address.clone() })
@@ -141,6 +147,15 @@ struct Receiving {
     spinner: Spinner,
     watch: Option<Watch>,
     bell: Option<Bell>,
+    /// It was rung here, and not silenced since.
+    is_rung: bool,
+    /// The last look found something: the next may be soon.
+    was_busy: bool,
+    /// Since when a caller that doesn't wait here waits elsewhere.
+    parked: Option<Instant>,
+    /// Its caller looks before it waits: the bell may be rung though nothing is left, as that look
+    /// finds out. For others it is quiet as soon as the last message is taken.
+    is_lingering: bool,
     /// When the dead were last seen to.
     recovered: Instant,
 }
@@ -431,28 +446,49 @@ impl Receiving {
         Ok(())
     }
 
-    /// Makes the bell say whether something is there: rung, or armed.
+    /// Whether nothing is there to be taken.
+    #[inline]
+    fn is_empty(&mut self) -> bool {
+        self.claimed.is_empty() && self.find().is_ok_and(|found| found.is_none())
+    }
+
+    /// After something was taken: where the bell is neither rung nor will be by somebody who chose
+    /// this one, what is left must ring it.
+    #[inline]
+    fn keep_bell(&mut self) {
+        let (header, place) = (self.seat.mailbox.header(), self.seat.place);
+        if !self.is_rung && Set::Armed.holds(header, place) && !self.is_empty() {
+            self.ring();
+        }
+    }
+
+    /// Where nothing was found: silences the bell and arms, or rings where something has come.
     #[cold]
-    fn show_bell(&mut self) {
-        let seat = Arc::clone(&self.seat);
-        let nothing = |end: &mut Receiving| {
-            end.claimed.is_empty() && end.find().is_ok_and(|found| found.is_none())
-        };
-        if nothing(self) {
-            if let Some(bell) = &self.bell {
-                bell.silence();
-            }
-            Set::Armed.enter(seat.mailbox.header(), seat.place);
-            // After the announcement one more look.
-            if nothing(self) {
-                return;
-            }
-        }
+    fn arm_bell(&mut self) {
         if let Some(bell) = &self.bell {
-            // Once is enough, however often it was rung before.
             bell.silence();
-            bell.ring();
         }
+        self.is_rung = false;
+        Set::Armed.enter(self.seat.mailbox.header(), self.seat.place);
+        // After the announcement one more look.
+        if !self.is_empty() {
+            self.ring();
+        }
+    }
+
+    #[cold]
+    fn ring(&mut self) {
+        if let Some(bell) = &self.bell {
+            bell.ring();
+            self.is_rung = true;
+        }
+    }
+
+    /// Whether the sender of the last message ran last on this processor.
+    fn is_beside(&self) -> bool {
+        let here = poste_sys::cpu::current().map_or(0, |here| u64::from(here) + 1);
+        let last = self.lanes.get(self.turn);
+        last.is_some_and(|known| known.reader.lane().processor().load(Ordering::Relaxed) == here)
     }
 }
 
@@ -478,10 +514,36 @@ impl RecvEnd for Receiving {
         };
         let done = claimed.and_then(|claimed| self.deliver(claimed, arrival));
         self.batch = 0;
+        self.was_busy = done.is_ok();
+        if let Some(since) = self.parked.take_if(|_| done.is_ok()) {
+            self.spinner.slept(since.elapsed());
+        }
         if self.bell.is_some() {
-            self.show_bell();
+            if done.is_ok() && (self.is_lingering || !self.is_empty()) {
+                self.keep_bell();
+            } else {
+                self.arm_bell();
+            }
         }
         done
+    }
+
+    fn linger(&mut self) -> Linger {
+        self.is_lingering = true;
+        if !self.was_busy {
+            return Linger::Over;
+        }
+        if !self.is_empty() {
+            self.spinner.found();
+            return Linger::Found;
+        }
+        let beside = self.is_beside();
+        if self.spinner.step(beside) {
+            return Linger::Again;
+        }
+        self.was_busy = false;
+        self.parked = Some(Instant::now());
+        Linger::Over
     }
 
     #[inline]
@@ -503,10 +565,12 @@ impl RecvEnd for Receiving {
         };
         watch.everybody(&seat.mailbox);
         if self.bell.is_none() {
-            let made = Bell::new(&seat.mailbox, seat.place);
+            let made = bell::hang_up(&seat.mailbox, seat.place);
             self.bell = Some(made.map_err(no_room)?);
             seat.mailbox.field(seat.place, participant::BELL).store(1, Ordering::SeqCst);
-            self.show_bell();
+            self.arm_bell();
+        } else if std::mem::take(&mut self.is_lingering) && self.is_empty() {
+            self.arm_bell();
         }
         match &self.bell {
             Some(bell) => Ok(Pollable { descriptor: bell.descriptor(), events: PollFlags::IN }),

@@ -6,7 +6,7 @@ use poste_sys::atomic::Ordering;
 use rustix::event::PollFlags;
 use rustix::io::Errno;
 
-use super::bell::Bell;
+use super::bell::{self, Bell};
 use super::lane_file::{LaneFile, bodies_max};
 use super::mailbox::{Mailbox, no_room};
 use super::participants::slice;
@@ -57,6 +57,8 @@ struct Sending {
     spinner: Spinner,
     watch: Option<Watch>,
     bell: Option<Bell>,
+    /// It was rung here, and not silenced since.
+    is_rung: bool,
     /// The size for which there was no room last.
     refused: usize,
     /// How often it has published.
@@ -86,6 +88,7 @@ impl Sending {
             spinner: Spinner::new(options.spin),
             watch: None,
             bell: None,
+            is_rung: false,
             refused: 0,
             published: 0,
         })
@@ -226,22 +229,20 @@ impl Sending {
         self.mailbox.notify();
     }
 
-    /// Makes the bell say whether there is room for what was sent or refused last.
+    /// Makes the bell say whether there is room for what was refused last.
+    #[cold]
     fn show_room(&mut self) {
         let Some(bell) = &self.bell else { return };
         bell.silence();
-        let Err(obstacle) = self.producer.room_for(self.refused) else {
-            bell.ring();
-            return;
-        };
-        match self.producer.to_wait_for(obstacle) {
-            None => bell.ring(),
-            Some(number) => {
+        self.is_rung = match self.producer.room_for(self.refused) {
+            Ok(_) => true,
+            Err(obstacle) => self.producer.to_wait_for(obstacle).is_none_or(|number| {
                 self.producer.want(number);
-                if self.producer.came(number) {
-                    bell.ring();
-                }
-            }
+                self.producer.came(number)
+            }),
+        };
+        if self.is_rung {
+            bell.ring();
         }
     }
 }
@@ -258,9 +259,13 @@ impl SendEnd for Sending {
             }
         }
         self.write(Place { offset, size }, frame);
-        if self.bell.is_some() && !frame.more {
-            self.refused = size;
-            self.show_room();
+        if !self.is_rung {
+            if let Some(bell) = &self.bell {
+                // That the room is used up is found out by the next one, which silences it.
+                self.refused = size;
+                bell.ring();
+                self.is_rung = true;
+            }
         }
         Ok(size)
     }
@@ -268,7 +273,7 @@ impl SendEnd for Sending {
     fn pollable(&mut self) -> Result<Pollable<'_>, Error> {
         self.mailbox.check_life()?;
         if self.bell.is_none() {
-            let made = Bell::new(&self.mailbox, self.place);
+            let made = bell::hang_up(&self.mailbox, self.place);
             self.bell = Some(made.map_err(no_room)?);
             self.mailbox.field(self.place, participant::BELL).store(1, Ordering::SeqCst);
             self.show_room();

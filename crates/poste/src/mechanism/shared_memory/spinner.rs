@@ -21,11 +21,13 @@ pub(crate) struct Spinner {
     misses: u32,
     /// So many waits go to sleep at once.
     skip: u32,
+    /// Since when it looks again step by step, and how many steps it has made.
+    stepping: Option<(Instant, u32)>,
 }
 
 impl Spinner {
     pub(crate) fn new(mode: Spin) -> Spinner {
-        Spinner { mode, misses: 0, skip: 0 }
+        Spinner { mode, misses: 0, skip: 0, stepping: None }
     }
 
     /// Looks again and again as long as it pays; `None`: sleep. `beside` says whether the other side
@@ -64,9 +66,44 @@ impl Spinner {
                 return look();
             }
         }
+        self.missed();
+        Ok(None)
+    }
+
+    fn missed(&mut self) {
         self.misses = (self.misses + 1).min(SPIN_SKIP_MAX.ilog2());
         self.skip = (1 << self.misses) - 1;
-        Ok(None)
+    }
+
+    /// As [`Spinner::spin`] for one who looks by itself, and has other things to do in between:
+    /// whether to look once more. Where the other side ran last on this processor it is let run.
+    pub(crate) fn step(&mut self, beside: bool) -> bool {
+        let (start, steps) = match (self.mode, self.stepping) {
+            (Spin::Never, _) => return false,
+            (_, Some(stepping)) => stepping,
+            (Spin::WhileItPays, None) if self.skip > 0 => {
+                self.skip -= 1;
+                return false;
+            }
+            (_, None) => (Instant::now(), 0),
+        };
+        self.stepping = Some((start, steps.wrapping_add(1)));
+        if beside || steps % YIELD_EVERY == YIELD_EVERY - 1 {
+            std::thread::yield_now();
+            if self.mode == Spin::WhileItPays && steps > 0 && start.elapsed() > SPIN_TIME {
+                self.stepping = None;
+                self.missed();
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Looking again step by step has found something.
+    pub(crate) fn found(&mut self) {
+        if self.stepping.take().is_some() {
+            self.misses = 0;
+        }
     }
 
     /// Takes note of how long it slept: a sleep not longer than waking up takes would have been

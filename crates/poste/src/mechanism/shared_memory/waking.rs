@@ -23,8 +23,11 @@ impl Mailbox {
         if let Some(place) = Set::Asleep.choose(self.header()) {
             wake::alert(self.header(), place);
         }
-        while let Some(place) = Set::Armed.choose(self.header()) {
+        // Each once: who arms again meanwhile has looked after the message was there.
+        let mut from = 0;
+        while let Some(place) = Set::Armed.choose_from(self.header(), from) {
             bell::ring(self, place);
+            from = place + 1;
         }
     }
 
@@ -32,7 +35,7 @@ impl Mailbox {
     #[cold]
     pub(crate) fn notify_sender(&self, place: usize) {
         wake::alert(self.header(), place);
-        if self.field(place, participant::BELL).load(Ordering::Relaxed) != 0 {
+        if self.field(place, participant::BELL).load(Ordering::Acquire) != 0 {
             bell::ring(self, place);
         }
     }

@@ -70,6 +70,19 @@ fn run(cell: &Cell) {
         Kind::TimedOut
     );
     assert!(start.elapsed() >= Duration::from_millis(30));
+    if !capabilities.raw_boundaries {
+        // The beginning of an envelope that has no end is nobody else's beginning.
+        drop(good);
+        let _ = receiver.recv_timeout(Duration::from_millis(20));
+        let mut bad = Sender::open_with(channel.address(), &Options::new().raw()).unwrap();
+        bad.send_timeout(&envelope_start(), PATIENCE).unwrap();
+        drop(bad);
+        let error = receiver.recv_timeout(Duration::from_millis(30)).unwrap_err();
+        assert_eq!(error.kind(), Kind::TimedOut);
+        let mut next = channel.sender();
+        next.send("whole").unwrap();
+        assert_eq!(receiver.recv_timeout(PATIENCE).unwrap().text().unwrap(), "whole");
+    }
 }
 
 /// The first bytes of a true envelope.

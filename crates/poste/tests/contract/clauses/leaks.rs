@@ -43,10 +43,22 @@ fn use_once(fixture: &'static fixture::Fixture, form: Form) {
     assert_eq!(&receiver.recv_timeout(PATIENCE).unwrap()[..], b"x");
     let error = receiver.try_recv().unwrap_err();
     assert_eq!(error.kind(), Kind::Empty);
+    if channel.has_address() {
+        // One who comes and goes while the receiver stays.
+        let mut guest = channel.sender();
+        guest.send("y").unwrap();
+        assert_eq!(&receiver.recv_timeout(PATIENCE).unwrap()[..], b"y");
+        drop(guest);
+        assert_eq!(receiver.try_recv().unwrap_err().kind(), Kind::Empty);
+    }
     // One left in it, and one held.
     sender.send("left").unwrap();
     sender.feed("held").unwrap();
     drop((receiver, sender, clone));
+    if fixture.capabilities().made_by_listening {
+        let mut left = std::fs::read_dir(channel.folder()).unwrap();
+        assert!(left.next().is_none(), "who listened has left its name");
+    }
     if channel.has_address() && fixture.capabilities().survives_its_users {
         poste::remove(channel.address()).expect("it is there until it is removed");
         let gone = poste::Sender::open(channel.address()).unwrap_err();

@@ -30,7 +30,10 @@ mod refusals;
 mod sharing;
 mod streams;
 mod taking;
+#[cfg(feature = "tokio")]
+mod tokio;
 mod turns;
+mod wait_set;
 mod waking;
 
 /// Every clause.
@@ -71,7 +74,22 @@ pub(crate) static ALL: &[&Clause] = &[
     &sharing::CLAUSE,
     &streams::CLAUSE,
     &taking::CLAUSE,
+    #[cfg(feature = "tokio")]
+    &tokio::WAITING,
+    #[cfg(feature = "tokio")]
+    &tokio::FULL,
+    #[cfg(feature = "tokio")]
+    &tokio::DROPPED_RECV,
+    #[cfg(feature = "tokio")]
+    &tokio::DROPPED_SEND,
+    #[cfg(feature = "tokio")]
+    &tokio::WAKE_UPS,
     &turns::CLAUSE,
+    &wait_set::WAITING,
+    &wait_set::FULL,
+    &wait_set::WAKE_UPS,
+    &wait_set::EDGES,
+    &wait_set::SHARED,
     &waking::CLAUSE,
 ];
 

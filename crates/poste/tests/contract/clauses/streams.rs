@@ -39,7 +39,11 @@ fn run(cell: &Cell) {
         assert!(received == all, "other bytes came");
     });
     assert_eq!(receiver.try_recv().unwrap_err().kind(), Kind::Empty);
-    drop((sender, receiver));
+    drop(sender);
+    let end = receiver.recv_timeout(Duration::from_millis(50)).expect_err("an end is no message");
+    let expected = if channel.has_address() { Kind::TimedOut } else { Kind::Disconnected };
+    assert_eq!(end.kind(), expected);
+    drop(receiver);
     delimited(cell);
 }
 

@@ -21,13 +21,14 @@ pub(crate) static CLAUSE: Clause = Clause {
     ..Clause::PLAIN
 };
 
-const COUNT: usize = 300;
+const COUNT: usize = 3000;
 
 fn run(cell: &Cell) {
     let channel = cell.channel();
     let shared = channel.options().shared();
     let (mut sender, first) = channel.open_with(shared.clone()).unwrap();
-    let second = channel.receiver_with(&shared).expect("a second one that shares");
+    let further: Vec<_> =
+        (0..3).map(|_| channel.receiver_with(&shared).expect("another one that shares")).collect();
     let alone = channel.receiver_with(&channel.options()).unwrap_err();
     assert!(matches!(alone.kind(), Kind::NameInUse { .. }), "one that doesn't share: {alone}");
     let limit = sender.facts().message_size;
@@ -35,7 +36,7 @@ fn run(cell: &Cell) {
     assert!(matches!(error.kind(), Kind::TooLarge { .. }), "a message is one piece: {error}");
     let taken = Mutex::new(vec![0; COUNT]);
     std::thread::scope(|scope| {
-        for mut receiver in [first, second] {
+        for mut receiver in std::iter::once(first).chain(further) {
             let taken = &taken;
             scope.spawn(move || {
                 loop {
