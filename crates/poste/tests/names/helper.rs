@@ -205,6 +205,21 @@ impl Open {
             "make-semaphore" => drop(Semaphore::create(rest, 1)?),
             "remove-semaphore" => Semaphore::remove(rest)?,
             "permit" => drop(Permit::take(&Semaphore::open(rest)?, Wait::Not)?),
+            // A permit that is kept as long as this process lives.
+            "hold" => {
+                let semaphore = Box::leak(Box::new(Semaphore::open(rest)?));
+                std::mem::forget(Permit::take(semaphore, Wait::Not)?);
+            }
+            "gc" => {
+                let garbage = poste::garbage()?;
+                let count = garbage.len();
+                garbage.into_iter().try_for_each(poste::Garbage::take_away)?;
+                return Ok(count.to_string());
+            }
+            "rename" => {
+                let name = if rest == "torn" { b"poste-abcdefgh\xc3" } else { b"poste-abcdefghi" };
+                fs::write("/proc/self/comm", name).unwrap();
+            }
             "again" => {
                 for _ in 0..200 {
                     drop(Receiver::create(rest)?);
