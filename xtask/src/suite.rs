@@ -19,11 +19,14 @@ pub const SKIPPED: &str = "POSTE_SKIPPED";
 /// Every feature is tested; what the library is without them, tidy's clippy builds.
 const FEATURES: &str = "--features=poste/tokio";
 
+/// The test program that steps through the mailbox's instructions; its tests' names begin so.
+const SWEEP: &str = "sweep";
+
 /// What is to be run.
 #[derive(Debug)]
 pub struct Suite {
-    /// What `cargo test` is told.
-    arguments: Vec<&'static str>,
+    /// What `cargo test` is told, once after the other.
+    runs: Vec<&'static [&'static str]>,
     /// Only tests whose names hold one of these.
     filters: Vec<String>,
     environment: &'static [(&'static str, &'static str)],
@@ -33,18 +36,31 @@ impl Suite {
     /// Every test of the workspace, the documentation's examples included.
     #[must_use]
     pub fn whole(filters: Vec<String>) -> Suite {
-        Suite { arguments: vec!["--workspace", FEATURES], filters, environment: &[] }
+        let runs = Suite::runs(&["--workspace", FEATURES], &filters);
+        Suite { runs, filters, environment: &[] }
     }
 
-    /// The long forms: `POSTE_LONG=1` makes the contract tests repeat more and send more, and the
-    /// property tests try more cases.
+    /// The long forms: `POSTE_LONG=1` makes the contract tests repeat more and send more, the proofs
+    /// of the mailbox kill more, and the property tests try more cases.
     #[must_use]
     pub fn long(filters: Vec<String>) -> Suite {
         Suite {
-            arguments: vec!["--package", "poste", "--package", "poste-cli", "--tests", FEATURES],
+            runs: Suite::runs(
+                &["--package", "poste", "--package", "poste-cli", "--tests", FEATURES],
+                &filters,
+            ),
             filters,
             environment: &[("POSTE_LONG", "1"), ("PROPTEST_CASES", "20000")],
         }
+    }
+
+    /// The tests, and what is shown of a release build alone: the instructions of the mailbox.
+    fn runs(tests: &'static [&'static str], filters: &[String]) -> Vec<&'static [&'static str]> {
+        let mut runs = vec![tests];
+        if filters.is_empty() || filters.iter().any(|filter| filter.contains(SWEEP)) {
+            runs.push(&["--release", "--package", "poste", "--test", SWEEP]);
+        }
+        runs
     }
 }
 
@@ -62,14 +78,17 @@ pub fn run(suite: &Suite) -> io::Result<bool> {
         return tally.close(&mut io::stdout().lock());
     }
     let list = SkipList::new()?;
-    let mut tests = cargo();
-    tests.arg("test").args(&suite.arguments).arg("--no-fail-fast");
-    tests.arg("--").args(&suite.filters);
-    tests.envs(suite.environment.iter().copied()).env(SKIPPED, &list.path);
     let mut tally = Tally::default();
-    let succeeded = stream(&mut tests, |line| tally.note(line))?;
+    let mut succeeded = true;
+    for arguments in &suite.runs {
+        let mut tests = cargo();
+        tests.arg("test").args(*arguments).arg("--no-fail-fast");
+        tests.arg("--").args(&suite.filters);
+        tests.envs(suite.environment.iter().copied()).env(SKIPPED, &list.path);
+        succeeded &= stream(&mut tests, |line| tally.note(line))?;
+    }
     for line in list.read()?.lines() {
-        tally.note_skip(line);
+        tally.note_listed(line);
     }
     if !succeeded && tally.failed == 0 {
         tally.failed = 1;
@@ -148,7 +167,15 @@ impl Tally {
 
     /// Takes a line `SKIPPED: <name>: <reason>` in, once.
     fn note_skip(&mut self, line: &str) {
-        let Some(skip) = line.strip_prefix("SKIPPED: ") else { return };
+        if let Some(skip) = line.strip_prefix("SKIPPED: ") {
+            self.note_listed(skip);
+        }
+    }
+
+    /// Takes a line of the list in, once. All that stands there was skipped, also where a test left
+    /// the first word out.
+    fn note_listed(&mut self, line: &str) {
+        let skip = line.strip_prefix("SKIPPED: ").unwrap_or(line);
         let (name, reason) = skip.split_once(": ").unwrap_or((skip, "no reason given"));
         let reasons = self.skipped.entry(name.to_owned()).or_default();
         if !reasons.iter().any(|known| known == reason) {
@@ -254,6 +281,17 @@ mod tests {
             "test result: ok. 4 passed; 0 failed; 0 ignored",
         ]);
         assert_eq!(text, "\nskipped: killed: strace is missing\n3 passed, 0 failed, 1 skipped\n");
+    }
+
+    #[test]
+    fn what_stands_in_the_list_was_skipped() {
+        let mut tally = Tally::default();
+        tally.note("test result: ok. 4 passed; 0 failed; 0 ignored");
+        tally.note_listed("SKIPPED: one: strace is missing");
+        tally.note_listed("two: python3 is missing");
+        let mut out = Vec::new();
+        tally.close(&mut out).unwrap();
+        assert!(String::from_utf8(out).unwrap().ends_with("2 passed, 0 failed, 2 skipped\n"));
     }
 
     #[test]

@@ -3,6 +3,8 @@
 //! What contradicts itself or belongs to the library alone is refused here, before anything is
 //! opened; what a mechanism has no use for the library refuses.
 
+use std::time::Duration;
+
 use poste::mechanism::{self, Mechanism};
 use poste::{Address, Options, Role, Wait};
 
@@ -220,7 +222,16 @@ pub(crate) fn is_raw(channel: &Channel) -> bool {
 
 /// How long each message may take.
 pub(crate) fn wait(channel: &Channel) -> Wait {
-    channel.timeout.map_or(Wait::Forever, Wait::For)
+    within(channel.timeout)
+}
+
+/// How long `--timeout` allows: `0s` is not to wait at all.
+pub(crate) fn within(timeout: Option<Duration>) -> Wait {
+    match timeout {
+        None => Wait::Forever,
+        Some(Duration::ZERO) => Wait::Not,
+        Some(time) => Wait::For(time),
+    }
 }
 
 /// An address that a command can use, and its mechanism.

@@ -215,6 +215,42 @@ fn the_end_of_the_other_side_is_0_for_follow_and_69_for_a_count() {
     }
 }
 
+#[test]
+fn a_receiver_that_goes_in_the_middle_is_69_and_the_next_one_gets_none_of_it() {
+    use std::io::Read as _;
+    use std::os::unix::net::UnixStream;
+
+    let scratch = Scratch::new();
+    let body = vec![b'x'; 3_000_000];
+    scratch.run(&["create", "fifo:./f"]).prints("");
+    for (line, path) in [
+        ("send fifo:./f", "f"),
+        ("send --raw fifo:./f", "f"),
+        ("send --listen unix:./s", "s"),
+        ("send --raw --listen unix:./s", "s"),
+    ] {
+        let path = scratch.path(path);
+        let reading = std::thread::spawn(move || {
+            let mut some = vec![0; 100_000];
+            if path.ends_with("f") {
+                std::fs::File::open(&path).unwrap().read_exact(&mut some).unwrap();
+                return;
+            }
+            let end = std::time::Instant::now() + std::time::Duration::from_secs(10);
+            loop {
+                match UnixStream::connect(&path) {
+                    Ok(mut stream) => return stream.read_exact(&mut some).unwrap(),
+                    Err(error) => assert!(std::time::Instant::now() < end, "{error}"),
+                }
+                std::thread::sleep(std::time::Duration::from_millis(5));
+            }
+        });
+        let words: Vec<_> = line.split(' ').collect();
+        scratch.run_with(&words, &body).fails(69, "gone");
+        reading.join().unwrap();
+    }
+}
+
 /// What can't be noted in the runtime directory is refused, and nothing is made or taken.
 #[test]
 fn a_full_runtime_directory_is_named() {

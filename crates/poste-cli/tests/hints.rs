@@ -65,3 +65,25 @@ fn an_abstract_name_has_a_name() {
         }
     }
 }
+
+/// In a user namespace of its own, which has a limit of its own.
+#[test]
+fn a_fifo_that_cannot_be_watched_names_the_limit_of_inotify() {
+    let test = "a_fifo_that_cannot_be_watched_names_the_limit_of_inotify";
+    let set = "echo 0 > /proc/sys/user/max_inotify_instances";
+    let made =
+        Command::new("unshare").args(["-Ur", "sh", "-c", set]).stderr(Stdio::null()).status();
+    if !made.is_ok_and(|status| status.success()) {
+        return command::skip(test, "unshare -U makes no user namespace here");
+    }
+    let scratch = Scratch::new();
+    scratch.run(&["create", "fifo:./f"]).prints("");
+    let poste = env!("CARGO_BIN_EXE_poste");
+    let line = format!("{set} && exec {poste} send --timeout 5s fifo:./f x");
+    let mut limited = Command::new("timeout");
+    limited.args(["20", "unshare", "-Ur", "sh", "-c", &line]).stdin(Stdio::null());
+    limited.current_dir(scratch.path("")).env("POSTE_DIR", scratch.path("run"));
+    let outcome = Outcome::of(&limited.output().unwrap());
+    assert!(outcome.err.contains("sysctl -w fs.inotify.max_user_instances"), "{outcome:?}");
+    outcome.fails(1, "fs.inotify.max_user_instances");
+}

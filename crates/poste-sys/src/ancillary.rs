@@ -87,6 +87,10 @@ pub fn receive(
     Ok(received)
 }
 
+/// What comes to a socket with SO_PASSPIDFD (Linux 6.5), whoever has set that: libc doesn't name it.
+/// It is a descriptor, or the negative number of the error for which there is none.
+const SCM_PIDFD: i32 = 4;
+
 /// Reads what the kernel wrote beside.
 fn read(header: &libc::msghdr, received: &mut Received) {
     // SAFETY: the kernel has just filled this header and its control buffer, which is still borrowed.
@@ -100,17 +104,22 @@ fn read(header: &libc::msghdr, received: &mut Received) {
         // SAFETY: CMSG_LEN only computes.
         let bytes = length - unsafe { libc::CMSG_LEN(0) } as usize;
         match (level, kind) {
-            (libc::SOL_SOCKET, libc::SCM_RIGHTS) => {
+            (libc::SOL_SOCKET, libc::SCM_RIGHTS | SCM_PIDFD) => {
                 for index in 0..bytes / size_of::<i32>() {
-                    // SAFETY: the kernel wrote `bytes` bytes of descriptors, which are this
-                    // process's alone from now on; they may be unaligned.
-                    let descriptor = unsafe {
-                        OwnedFd::from_raw_fd(data.cast::<i32>().add(index).read_unaligned())
-                    };
-                    received.descriptors.push(descriptor);
+                    // SAFETY: the kernel wrote `bytes` bytes of numbers; they may be unaligned.
+                    let number = unsafe { data.cast::<i32>().add(index).read_unaligned() };
+                    if number < 0 {
+                        continue;
+                    }
+                    // SAFETY: it is a descriptor that the kernel has just made, this process's alone.
+                    let descriptor = unsafe { OwnedFd::from_raw_fd(number) };
+                    // A pidfd, which nobody here asked for, is closed.
+                    if kind == libc::SCM_RIGHTS {
+                        received.descriptors.push(descriptor);
+                    }
                 }
             }
-            (libc::SOL_SOCKET, libc::SCM_CREDENTIALS) => {
+            (libc::SOL_SOCKET, libc::SCM_CREDENTIALS) if bytes >= size_of::<libc::ucred>() => {
                 // SAFETY: the kernel wrote a whole ucred there; it may be unaligned.
                 let who = unsafe { data.cast::<libc::ucred>().read_unaligned() };
                 received.credentials = Some((who.pid, who.uid, who.gid));
@@ -163,5 +172,43 @@ mod tests {
         let (pid, _, _) = received.credentials.unwrap();
         assert_eq!(pid, std::process::id() as i32);
         assert!(received.descriptors.is_empty() && !received.descriptors_lost);
+    }
+
+    /// Whoever gave us the socket may have asked for a pidfd with each message.
+    #[test]
+    fn a_pidfd_that_nobody_here_asked_for_is_closed() {
+        let (one, two) = UnixDatagram::pair().unwrap();
+        let yes: i32 = 1;
+        // SAFETY: the option is an int, which outlives the call.
+        let result = unsafe {
+            libc::setsockopt(
+                two.as_raw_fd(),
+                libc::SOL_SOCKET,
+                libc::SO_PASSPIDFD,
+                (&raw const yes).cast(),
+                size_of::<i32>() as libc::socklen_t,
+            )
+        };
+        if result != 0 {
+            crate::testing::skip(
+                "a_pidfd_that_nobody_here_asked_for_is_closed",
+                "before Linux 6.5",
+            );
+            return;
+        }
+        let pidfds = || {
+            let links = std::fs::read_dir("/proc/self/fd").unwrap();
+            let targets = links.filter_map(|link| std::fs::read_link(link.ok()?.path()).ok());
+            targets.filter(|target| target.to_string_lossy().contains("pidfd")).count()
+        };
+        let before = pidfds();
+        let (mut buffer, mut beside) = ([0; 4], Beside::default());
+        for _ in 0..20 {
+            one.send(b"x").unwrap();
+            let received = receive(two.as_fd(), &mut buffer, &mut beside, RecvFlags::TRUNC);
+            assert!(received.unwrap().descriptors.is_empty());
+        }
+        // Other tests of this program may hold one or two.
+        assert!(pidfds() < before + 10, "{} of 20 are open", pidfds() - before);
     }
 }

@@ -43,7 +43,8 @@ pub fn without_signal<T>(call: impl FnOnce() -> Result<T, Errno>) -> Result<T, E
         let was_pending = libc::sigismember(pending.as_ptr(), libc::SIGPIPE) == 1;
         libc::pthread_sigmask(libc::SIG_BLOCK, pipe.as_ptr(), old.as_mut_ptr());
         let result = call();
-        if matches!(result, Err(Errno::PIPE)) && !was_pending {
+        // Also of a write that went in part the signal comes.
+        if !was_pending {
             let now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
             while libc::sigtimedwait(pipe.as_ptr(), ptr::null_mut(), &raw const now) < 0
                 && last_errno() == Errno::INTR
@@ -85,6 +86,8 @@ pub fn write_now(descriptor: BorrowedFd<'_>, bytes: &[u8]) -> Result<usize, Errn
 mod tests {
     use super::*;
     use std::os::fd::AsFd;
+    use std::os::unix::process::ExitStatusExt;
+    use std::process::Command;
 
     #[test]
     fn reads_and_writes_of_a_blocking_pipe_do_not_wait() {
@@ -97,11 +100,56 @@ mod tests {
         assert_eq!(write_now(writer.as_fd(), &[0; 4096]), Err(Errno::AGAIN));
     }
 
+    /// What a child of this test does, as its variable says.
+    const DOES: &str = "POSTE_SYS_BROKEN_PIPE";
+
+    /// Every Rust program ignores SIGPIPE, so a child tries it that doesn't.
     #[test]
     fn a_broken_pipe_leaves_no_signal_behind() {
+        match std::env::var(DOES).as_deref() {
+            Err(_) => {
+                let name = "pipe::tests::a_broken_pipe_leaves_no_signal_behind";
+                let end = |does: &str| {
+                    let mut child = Command::new(std::env::current_exe().unwrap());
+                    child.args(["--exact", name, "--nocapture"]).env(DOES, does);
+                    child.output().unwrap().status
+                };
+                let killed = end("without care").signal();
+                assert_eq!(killed, Some(libc::SIGPIPE), "the child can be killed by it");
+                assert!(end("at once").success());
+                assert!(end("in the middle").success());
+            }
+            Ok(does) => break_a_pipe(does),
+        }
+    }
+
+    fn break_a_pipe(does: &str) {
+        assert!(!broken_pipe_kills());
+        crate::testing::let_broken_pipes_kill();
+        assert!(broken_pipe_kills());
         let (reader, writer) = rustix::pipe::pipe().unwrap();
-        drop(reader);
-        let result = without_signal(|| rustix::io::write(&writer, b"x"));
-        assert_eq!(result, Err(Errno::PIPE));
+        let reading = std::thread::spawn(move || {
+            let mut some = vec![0; 1 << 16];
+            if does_in_the_middle() {
+                rustix::io::read(&reader, &mut some).unwrap();
+            }
+            drop(reader);
+        });
+        if !does_in_the_middle() {
+            reading.join().unwrap();
+        }
+        let write = || rustix::io::write(&writer, &vec![7; 1 << 20]);
+        let result = if does == "without care" { write() } else { without_signal(write) };
+        if does == "in the middle" {
+            assert!((1..1 << 20).contains(&result.unwrap()), "a part of it went");
+        } else {
+            assert_eq!(result, Err(Errno::PIPE));
+        }
+        // A signal that is left behind comes with the next one that is let through.
+        assert_eq!(without_signal(|| rustix::io::write(&writer, b"x")), Err(Errno::PIPE));
+    }
+
+    fn does_in_the_middle() -> bool {
+        std::env::var(DOES).as_deref() == Ok("in the middle")
     }
 }

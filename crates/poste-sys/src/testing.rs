@@ -2,7 +2,10 @@
 //!
 //! Sources: setitimer(2), sigaction(2), signal(7), fork(2).
 
+use std::io::Write as _;
 use std::time::Duration;
+
+pub mod trace;
 
 extern "C" fn nothing(_signal: libc::c_int) {}
 
@@ -26,6 +29,30 @@ pub fn begin_signal_storm(every: Duration) {
     // SAFETY: the timer is whole and outlives the call.
     let set = unsafe { libc::setitimer(libc::ITIMER_REAL, &raw const timer, std::ptr::null_mut()) };
     assert_eq!((handled, set), (0, 0), "the storm begins");
+}
+
+/// Says that a test, or a part of it, was left out: on standard error, and in the file that
+/// `POSTE_SKIPPED` names.
+///
+/// # Panics
+/// Where that file can't be written.
+pub fn skip(test: &str, reason: &str) {
+    let line = format!("SKIPPED: {test}: {reason}\n");
+    eprint!("{line}");
+    if let Some(path) = std::env::var_os("POSTE_SKIPPED") {
+        let file = std::fs::File::options().append(true).create(true).open(path);
+        file.and_then(|mut file| file.write_all(line.as_bytes())).expect("it is noted");
+    }
+}
+
+/// Gives SIGPIPE the effect that it has in a program which says nothing about it, for good.
+///
+/// # Panics
+/// Where the system refuses.
+pub fn let_broken_pipes_kill() {
+    // SAFETY: the default action is no function, and nothing else of the process changes.
+    let before = unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
+    assert_ne!(before, libc::SIG_ERR, "SIGPIPE can be set");
 }
 
 /// Forks a child that runs this, and waits for it: what it returned. The child ends without running
@@ -53,6 +80,26 @@ pub fn in_a_forked_child(run: impl FnOnce() -> i32) -> i32 {
             assert_eq!(waited, child, "the child is waited for");
             libc::WEXITSTATUS(status)
         }
+    }
+}
+
+/// Forks a child that runs this and ends without running anything else: its number. Who calls waits
+/// for its end.
+///
+/// # Panics
+/// Where the process has other threads, whose locks the child could wait for, or the system refuses.
+#[must_use]
+pub fn fork(run: impl FnOnce()) -> u32 {
+    let threads = std::fs::read_dir("/proc/self/task").map_or(0, Iterator::count);
+    assert_eq!(threads, 1, "nobody else may hold a lock");
+    // SAFETY: there is no other thread, as said above, so the child waits for no lock that it lacks.
+    match unsafe { libc::fork() } {
+        0 => {
+            let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(run));
+            // SAFETY: _exit takes any number and touches no memory.
+            unsafe { libc::_exit(if result.is_ok() { 0 } else { 101 }) }
+        }
+        pid => u32::try_from(pid).expect("a child is forked"),
     }
 }
 

@@ -3,12 +3,13 @@
 //! One call at a time for each sender. An answer to an earlier call that was given up is passed
 //! over. In raw mode the answer is whatever comes back first.
 
-use crate::envelope::{Header, PieceKind};
+use crate::envelope::PieceKind;
 use crate::error::{Error, Kind};
 use crate::joining::{Joining, Origin};
 use crate::limits::MESSAGE_MAX;
 use crate::mechanism::{Arrival, News, RecvEnd};
 use crate::message::OwnedMessage;
+use crate::piece;
 use crate::wait::Wait;
 
 /// What a caller keeps to receive answers.
@@ -55,8 +56,7 @@ impl Answers {
 
     /// Looks at a piece: the answer, where it completes it.
     fn sort(&mut self, bytes: &[u8]) -> Result<Option<Answer>, Error> {
-        let (header, length) =
-            Header::decode(bytes).map_err(|fault| Error::new(Kind::Corrupt, fault.text()))?;
+        let (header, length) = piece::open(bytes)?;
         let is_answer = matches!(header.kind, PieceKind::Reply | PieceKind::Error)
             && header.call.is_some_and(|call| call.call == self.call);
         if !is_answer {

@@ -232,6 +232,26 @@ impl Error {
         }
     }
 
+    /// Whether the same frame may go later, so that what is held stays held: time, a receiver, memory
+    /// or a descriptor was missing.
+    pub(crate) fn is_retryable(&self) -> bool {
+        match self.0.kind {
+            Kind::Full | Kind::Empty | Kind::TimedOut | Kind::NoReceiver => true,
+            Kind::Limit { .. } | Kind::System => matches!(
+                self.0.errno,
+                Some(
+                    Errno::MFILE
+                        | Errno::NFILE
+                        | Errno::NOBUFS
+                        | Errno::NOMEM
+                        | Errno::TOOMANYREFS
+                        | Errno::AGAIN
+                )
+            ),
+            _ => false,
+        }
+    }
+
     /// Whether the kind is `kind`, without cloning it.
     pub(crate) fn is(&self, kind: &Kind) -> bool {
         self.0.kind == *kind

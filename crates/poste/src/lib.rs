@@ -41,6 +41,7 @@ mod options;
 mod outbox;
 mod outgoing;
 mod permit;
+mod piece;
 mod readiness;
 mod receiver;
 mod ring;

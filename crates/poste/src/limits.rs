@@ -178,6 +178,10 @@ pub const BLIND_SLEEP: Duration = Duration::from_millis(50);
 /// slip in a word, or a handle that was lost by exec(2), can cost. A look takes some 20 µs.
 pub const LOOK_AGAIN: Duration = Duration::from_secs(5);
 
+/// How soon somebody looks again after a dead one whom another is burying: burying takes less, unless
+/// that one is stopped, or killed too. Each look is twice as late as the one before.
+pub const BURIED_AFTER: Duration = Duration::from_millis(1);
+
 /// How many datagrams' sources a receiver remembers, to answer them.
 pub const SOURCES_MAX: usize = 1024;
 

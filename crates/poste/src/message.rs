@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use crate::credentials::Credentials;
-use crate::envelope::{BLOCK, CallBlock, HEADER_MAX, Header, Part, PieceKind};
+use crate::envelope::{CallBlock, HEADER_MAX, Header, Part, PieceKind, body_check};
 use crate::error::{Error, Kind};
 use crate::limits::ANSWER_PATIENCE;
 use crate::mechanism::{Arrival, Frame, RecvEnd, Settle, Settler};
@@ -37,6 +37,8 @@ pub(crate) struct WayBack {
     pub(crate) piece_size: usize,
     /// Whether descriptors can go along.
     pub(crate) descriptors: bool,
+    /// Whether the answer's body is checked.
+    pub(crate) check: bool,
 }
 
 /// Where the body lies.
@@ -58,7 +60,7 @@ impl Taken {
 
     /// Sends an answer the way the message came, in pieces where it must be.
     fn answer(&mut self, kind: PieceKind, answer: &Outgoing<'_>) -> Result<(), Error> {
-        let Some(WayBack { call, piece_size, descriptors }) = self.way_back.take() else {
+        let Some(WayBack { call, piece_size, descriptors, check }) = self.way_back.take() else {
             return Err(Error::new(Kind::NotSupported, "it is no call, or has been answered"));
         };
         answer.check_descriptors(descriptors)?;
@@ -72,9 +74,9 @@ impl Taken {
             return back.dismiss(self.arrival.source);
         }
         if call.is_none() {
-            return back.send(&Frame { body, to, descriptors, ..Frame::default() }, wait).map(drop);
+            return back.send_whole(&Frame { body, to, descriptors, ..Frame::default() }, wait);
         }
-        let room = piece_size - BLOCK * 3;
+        let room = piece_size - HEADER_MAX;
         let total = body.len() as u64;
         let mut rest = body;
         loop {
@@ -86,13 +88,15 @@ impl Taken {
                 part: (body.len() > room).then_some(Part { total, offset }),
                 descriptors: descriptors.len() as u8,
                 priority,
+                body_check: check.then(|| body_check(part)),
                 ..Header::message(part.len() as u32)
             };
             let mut head = [0; HEADER_MAX];
             let length = header.encode(&mut head);
             let head = &head[..length];
-            let frame = Frame { head, body: part, to, descriptors, ..Frame::default() };
-            back.send(&frame, wait)?;
+            let goes_on = offset > 0;
+            let frame = Frame { head, body: part, to, descriptors, goes_on, ..Frame::default() };
+            back.send_whole(&frame, wait)?;
             // They went with the first piece.
             descriptors = &[];
             rest = after;
@@ -185,7 +189,9 @@ impl Message<'_> {
     /// # Errors
     /// `NotSupported` where the message is no call, has been answered, there is no way back, or the
     /// answer has descriptors that can't travel here; `Limit` where it has too many;
-    /// `Disconnected` where the caller is gone; `TimedOut` where it doesn't read.
+    /// `Disconnected` where the caller is gone; `TimedOut` where it doesn't read for 5 seconds (where
+    /// it has read a part of the answer, its connection is ended too); `Full`, at once, where it sent
+    /// a datagram and has no room for another.
     pub fn reply<'b>(&mut self, answer: impl Into<Outgoing<'b>>) -> Result<(), Error> {
         self.taken.answer(PieceKind::Reply, &answer.into())
     }

@@ -25,6 +25,8 @@ pub struct Outgoing<'a> {
     pub(crate) descriptors: &'a [BorrowedFd<'a>],
     /// The call that it asks.
     pub(crate) call: Option<CallBlock>,
+    /// It is only for the receiver of what was sent before it.
+    pub(crate) goes_on: bool,
 }
 
 impl<'a> Outgoing<'a> {
@@ -46,6 +48,27 @@ impl<'a> Outgoing<'a> {
     #[must_use]
     pub fn descriptors(mut self, descriptors: &'a [BorrowedFd<'a>]) -> Self {
         self.descriptors = descriptors;
+        self
+    }
+
+    /// Goes on with what was sent before: it is only for the receiver that got that. Where another
+    /// could have taken its place (a FIFO, a sender that listens, a datagram's), sending it is
+    /// [`Disconnected`](crate::Kind::Disconnected) then. Without this each message is for whoever is
+    /// there. For bytes in raw mode that are sent in several calls and belong together.
+    ///
+    /// ```
+    /// use poste::{Options, Outgoing};
+    /// # fn main() -> Result<(), poste::Error> {
+    /// let (mut sender, mut receiver) = poste::pipe_with(&Options::new().raw())?;
+    /// sender.send("the begin")?;
+    /// sender.send(Outgoing::from("ning").goes_on())?;
+    /// drop(sender);
+    /// assert_eq!(receiver.recv()?.text()?, "the beginning");
+    /// # Ok(()) }
+    /// ```
+    #[must_use]
+    pub fn goes_on(mut self) -> Self {
+        self.goes_on = true;
         self
     }
 

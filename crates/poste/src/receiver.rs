@@ -50,6 +50,8 @@ pub struct Receiver {
     counters: Counters,
     /// So many more messages are wanted from a channel that another may read after us.
     wanted: Option<u64>,
+    /// What ended a batch, and is told by the next call.
+    untold: Option<Error>,
 }
 
 impl std::fmt::Debug for Receiver {
@@ -116,6 +118,7 @@ impl Receiver {
             readiness: None,
             counters: Counters::default(),
             wanted: options.take,
+            untold: None,
             options,
         }
     }
@@ -189,7 +192,7 @@ impl Receiver {
     #[cfg(feature = "tokio")]
     #[inline]
     pub(crate) fn has_more(&self) -> bool {
-        self.taken.arrival.more
+        self.taken.arrival.more || self.untold.is_some()
     }
 
     /// Whether to look again before waiting.
@@ -240,8 +243,9 @@ impl Receiver {
     }
 
     /// Receives up to `max` messages: waits for the first, and takes what else is there. Returns
-    /// how many there were. From a mailbox they are claimed together: what `each` did not get,
-    /// because it panicked or this process ended, comes again marked as redelivered.
+    /// how many there were. An error after the first ends the batch, and the next call returns it.
+    /// From a mailbox they are claimed together: what `each` did not get, because it panicked or this
+    /// process ended, comes again marked as redelivered.
     ///
     /// # Errors
     /// As [`Receiver::recv`], for the first.
@@ -262,7 +266,12 @@ impl Receiver {
             match self.recv_wait(if count == 0 { wait } else { Wait::Not }) {
                 Ok(message) => each(message),
                 Err(error) if count == 0 => return Err(error),
-                Err(_) => break,
+                Err(error) => {
+                    // Most are said only once.
+                    self.untold = Some(error).filter(|error| !error.is(&Kind::Empty));
+                    self.show();
+                    break;
+                }
             }
             count += 1;
         }
@@ -333,7 +342,7 @@ impl Receiver {
                 .pollable()
                 .and_then(|watched: Pollable<'_>| Readiness::new(watched)?.with_bell());
             let mut readiness = made.map_err(|error| error.on("poll", &self.address))?;
-            readiness.show(self.taken.arrival.more);
+            readiness.show(self.taken.arrival.more || self.untold.is_some());
             self.readiness = Some(readiness);
         }
         match &self.readiness {
@@ -439,6 +448,10 @@ impl Receiver {
     #[inline(always)]
     fn next(&mut self, wait: Wait) -> Result<(), Error> {
         let wait = wait.begin();
+        if let Some(error) = self.untold.take() {
+            self.show();
+            return Err(error);
+        }
         let result = loop {
             if let Some(wanted) = self.wanted {
                 self.taken.end.want(wanted.max(1));
@@ -455,9 +468,7 @@ impl Receiver {
                 }
             }
         };
-        if let Some(readiness) = &mut self.readiness {
-            readiness.show(self.taken.arrival.more);
-        }
+        self.show();
         result?;
         if let Some(wanted) = &mut self.wanted {
             *wanted = wanted.saturating_sub(1);
@@ -470,6 +481,14 @@ impl Receiver {
         Ok(())
     }
 
+    /// Shows on the descriptor that is polled whether something lies here.
+    #[inline]
+    fn show(&mut self) {
+        if let Some(readiness) = &mut self.readiness {
+            readiness.show(self.taken.arrival.more || self.untold.is_some());
+        }
+    }
+
     fn note(&mut self, error: &Error) {
         if error.is(&Kind::Corrupt) {
             self.counters.corrupt += 1;
@@ -480,5 +499,37 @@ impl Receiver {
     /// passed over. Elsewhere it is an error, which a person wants to see.
     fn ignores_garbage(&self) -> bool {
         self.mechanism.capabilities.made_by_listening
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::event::PollFlags;
+
+    #[test]
+    fn what_ends_a_batch_is_told_by_the_next_call() {
+        let address = format!("unix:@poste-batch-{}", std::process::id());
+        let small = Options::new().message_size(70_000);
+        let mut receiver = Receiver::open_with(&address, &small).unwrap();
+        let mut sender = Sender::open(&address).unwrap();
+        sender.send("one").unwrap();
+        sender.send(&[7; 100_000]).unwrap();
+        let mut count = 0;
+        assert_eq!(receiver.recv_many(10, |_| count += 1).unwrap(), 1);
+        assert_eq!(count, 1);
+        // Also for one who polls first: the error lies in user space.
+        let ready = Wait::Not.until_ready(receiver.pollable().unwrap(), PollFlags::IN);
+        assert_eq!(ready, Ok(true));
+        let error = receiver.recv_many(10, |_| {}).unwrap_err();
+        assert!(matches!(error.kind(), Kind::TooLarge { .. }), "{error}");
+        assert_eq!(receiver.try_recv().unwrap_err().kind(), Kind::Empty);
+        let ready = Wait::Not.until_ready(receiver.pollable().unwrap(), PollFlags::IN);
+        assert_eq!(ready, Ok(false));
+        // That nothing more is there is no error.
+        sender.send("two").unwrap();
+        assert_eq!(receiver.recv_many(10, |_| {}).unwrap(), 1);
+        sender.send("three").unwrap();
+        assert_eq!(receiver.recv().unwrap().text().unwrap(), "three");
     }
 }

@@ -131,12 +131,14 @@ impl Sender {
         }
     }
 
-    /// Sends a message, waiting for room as long as it takes.
+    /// Sends a message, waiting for room as long as it takes. [`Level::Held`] is what it returns
+    /// where the receiver went in the middle of this message: the next call says so.
     ///
     /// # Errors
     /// `TooLarge` with the limit, `Disconnected`, `NoReceiver`, `Removed` (of a full POSIX queue a
     /// timed form notices it within a second, one that blocks already doesn't), and others as the
-    /// system says. Not one byte was accepted then, and the message is still the caller's.
+    /// system says. Not one byte was accepted then, and the message is still the caller's. Something
+    /// that was held before it may be lost then: [`Sender::flush`] says what.
     pub fn send<'a>(&mut self, message: impl Into<Outgoing<'a>>) -> Result<Level, Error> {
         self.send_wait(message, Wait::Forever)
     }
@@ -300,7 +302,11 @@ impl Sender {
     /// Sends what is held, waiting for room as long as it takes.
     ///
     /// # Errors
-    /// `Disconnected` and others: what was held is given up, nobody will read it.
+    /// `NoReceiver`, and a lack of memory or descriptors: all of it stays held. `Disconnected`: the
+    /// receiver is gone in the middle of a message, and what is left of it is given up; the messages
+    /// behind it stay held where another receiver can come (a FIFO, a sender that listens, a
+    /// datagram's), else they are given up too. Others as the system says, of the first message,
+    /// which is given up.
     pub fn flush(&mut self) -> Result<Level, Error> {
         self.flush_wait(Wait::Forever)
     }
@@ -338,7 +344,9 @@ impl Sender {
         let on = |error: Error, address: &Address| error.on("send to", address);
         match self.outbox.drain(&mut *self.end, self.traits.gather, wait) {
             Ok(()) => {}
-            Err(error) if only_time(&error) => return Ok(Level::Held),
+            Err(error) if error.is(&Kind::Full) || error.is(&Kind::TimedOut) => {
+                return Ok(Level::Held);
+            }
             Err(error) => return Err(on(error, &self.address)),
         }
         self.end.flush(wait).map_err(|error| on(error, &self.address))?;
@@ -351,6 +359,24 @@ impl Sender {
     /// As [`Sender::flush`].
     pub fn close(mut self) -> Result<(), Error> {
         self.flush().map(drop)
+    }
+
+    /// Closes this end without sending what is held: what was begun arrives nowhere, and what was
+    /// fed is forgotten (but by a mailbox, which has it already). Dropping a sender sends as much of
+    /// it as there is room for.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), poste::Error> {
+    /// let (mut sender, mut receiver) = poste::pipe()?;
+    /// sender.send("one")?;
+    /// sender.feed("two")?;
+    /// sender.abandon();
+    /// assert_eq!(receiver.recv()?.text()?, "one");
+    /// assert_eq!(receiver.recv().unwrap_err().kind(), poste::Kind::Disconnected);
+    /// # Ok(()) }
+    /// ```
+    pub fn abandon(mut self) {
+        self.outbox.give_up();
     }
 
     /// Another sender on the same channel, with its own connection and its own sequence.
@@ -586,19 +612,19 @@ impl Sender {
     #[inline(always)]
     fn post_piece(&mut self, frame: &Frame<'_>, how: Post, wait: Wait) -> Result<Level, Error> {
         if how == Post::Feed {
-            self.outbox.push(frame, 0);
+            self.outbox.push(frame);
             return Ok(Level::Held);
         }
         let done = self.end.send(frame, wait)?;
         if done < frame.size() {
-            self.outbox.push(frame, done);
+            self.outbox.push(&frame.after(done));
             return Ok(Level::Held);
         }
         Ok(Level::Queued)
     }
 
-    /// A message in several pieces. Once the first is accepted the message is begun: what the time
-    /// doesn't allow is held.
+    /// A message in several pieces. Once the first is accepted the message is begun: what doesn't go
+    /// after it is held, whatever the reason, and the next call is told that.
     fn post_pieces(
         &mut self,
         message: &Outgoing<'_>,
@@ -618,11 +644,12 @@ impl Sender {
             frame.more = offset + body.len() < message.body.len();
             if offset > 0 {
                 frame.descriptors = &[];
+                frame.goes_on = true;
             }
             match self.post_piece(&frame, how, wait) {
                 Ok(done) => level = done,
-                Err(error) if offset > 0 && only_time(&error) => {
-                    self.outbox.push(&frame, 0);
+                Err(_) if offset > 0 => {
+                    self.outbox.push(&frame);
                     level = Level::Held;
                 }
                 Err(error) => return Err(error),
@@ -671,9 +698,12 @@ impl Sender {
 
 impl Drop for Sender {
     fn drop(&mut self) {
-        if !self.outbox.is_empty() {
-            // What is held is sent as far as that goes without waiting; `close` waits and says more.
-            let _ = self.outbox.drain(&mut *self.end, self.traits.gather, Wait::Not);
+        // What is held is sent as far as that goes without waiting; `close` waits and says more.
+        while !self.outbox.is_empty() {
+            let drained = self.outbox.drain(&mut *self.end, self.traits.gather, Wait::Not);
+            if drained.is_err_and(|error| error.is_retryable()) {
+                break;
+            }
         }
     }
 }
@@ -693,12 +723,9 @@ fn piece<'a>(head: &'a [u8], body: &'a [u8], message: &Outgoing<'a>) -> Frame<'a
         priority: message.priority,
         message_type: message.message_type,
         descriptors: message.descriptors,
+        goes_on: message.goes_on,
         ..Frame::default()
     }
-}
-
-fn only_time(error: &Error) -> bool {
-    error.is(&Kind::Full) || error.is(&Kind::TimedOut)
 }
 
 /// What stands in a sender whose end was given away.

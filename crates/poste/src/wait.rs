@@ -13,7 +13,7 @@ use rustix::io::Errno;
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::error::{Error, Kind};
-use crate::limits::{EVENTS_AT_ONCE, PAUSE_MIN};
+use crate::limits::{EVENTS_AT_ONCE, PAUSE_MAX, PAUSE_MIN};
 
 /// How long a call may wait.
 ///
@@ -30,7 +30,8 @@ use crate::limits::{EVENTS_AT_ONCE, PAUSE_MIN};
 pub enum Wait {
     /// Not at all.
     Not,
-    /// At most so long, counted from the call.
+    /// At most so long, counted from the call. Zero is a time that is over: what is there is taken,
+    /// and what isn't is `TimedOut`, not `Full` or `Empty` as with [`Wait::Not`].
     For(Duration),
     /// Until this moment.
     Until(Instant),
@@ -73,7 +74,6 @@ impl Wait {
     #[inline]
     pub fn begin(self) -> Wait {
         match self {
-            Wait::For(time) if time.is_zero() => Wait::Not,
             // A deadline beyond what the clock can say is no deadline.
             Wait::For(time) => Instant::now().checked_add(time).map_or(Wait::Forever, Wait::Until),
             other => other,
@@ -105,6 +105,7 @@ impl Wait {
             Wait::Not | Wait::For(_) => (Call::Now, None),
             Wait::Until(end) => (Call::Now, Some(end)),
         };
+        let mut pause = Duration::ZERO;
         loop {
             if let Some(end) = end {
                 // A deadline that is over still tries once: what is there is not withheld.
@@ -116,10 +117,11 @@ impl Wait {
                 // A blocking call says EAGAIN only where somebody set O_NONBLOCK on a description
                 // that is shared with us: then waiting is ours to do.
                 Err(Errno::AGAIN) if how == Call::Blocking => {
+                    rest(&mut pause, None);
                     poll_until(descriptor, events, None)?;
                 }
                 Err(Errno::AGAIN) => match end {
-                    Some(end) if Instant::now() < end => {}
+                    Some(end) if Instant::now() < end => rest(&mut pause, Some(end)),
                     _ => return Err(Halt::Later),
                 },
                 Err(errno) => return Err(Halt::System(errno)),
@@ -232,6 +234,17 @@ impl Wait {
     }
 }
 
+/// Pauses, from the second time on, where poll says ready and the call says EAGAIN: what it waits for
+/// isn't what the descriptor shows (the queue of a datagram's receiver), or others are quicker.
+#[cold]
+fn rest(pause: &mut Duration, end: Option<Instant>) {
+    let left = end.map(|end| end.saturating_duration_since(Instant::now()));
+    if !pause.is_zero() {
+        std::thread::sleep(left.map_or(*pause, |left| left.min(*pause)));
+    }
+    *pause = (*pause * 2).clamp(PAUSE_MIN, PAUSE_MAX);
+}
+
 /// Polls one descriptor; an end in the past looks once. Says whether it is ready.
 fn poll_until(
     descriptor: BorrowedFd<'_>,
@@ -302,7 +315,6 @@ mod tests {
     #[test]
     fn the_longest_duration_is_for_ever() {
         assert_eq!(Wait::For(Duration::MAX).begin(), Wait::Forever);
-        assert_eq!(Wait::For(Duration::ZERO).begin(), Wait::Not);
         assert_eq!(Wait::Forever.left(), None);
     }
 
@@ -328,6 +340,29 @@ mod tests {
         });
         assert_eq!(done, Err(Halt::Later));
         assert!(start.elapsed() >= time);
+    }
+
+    /// A socket may show room of its own while its peer has none: measured in calls, not in time.
+    #[test]
+    fn a_descriptor_that_is_ready_in_vain_is_not_asked_without_a_pause() {
+        let (_reader, writer) = rustix::pipe::pipe().unwrap();
+        let mut calls = 0;
+        let time = Duration::from_millis(100);
+        let done = Wait::For(time).run(writer.as_fd(), PollFlags::OUT, |_| {
+            calls += 1;
+            Err::<(), _>(Errno::AGAIN)
+        });
+        assert_eq!(done, Err(Halt::Later));
+        assert!(calls < 30, "{calls} calls");
+        // Where somebody else has set O_NONBLOCK, the same.
+        let start = Instant::now();
+        let mut calls = 0;
+        let done = Wait::Forever.run(writer.as_fd(), PollFlags::OUT, |_| {
+            calls += 1;
+            if start.elapsed() < time { Err(Errno::AGAIN) } else { Ok(()) }
+        });
+        assert_eq!(done, Ok(()));
+        assert!(calls < 30, "{calls} calls");
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
+use std::sync::mpsc::channel;
 use std::thread;
 use std::time::Duration;
 
@@ -231,4 +232,64 @@ fn an_answer_takes_descriptors_along() {
             assert_eq!(thread.join().unwrap(), (Ok(()), "through it".to_owned()), "{address}");
         }
     }
+}
+
+/// A receiver that connects has one way back; when the caller stops reading in the middle of an
+/// answer nothing else can follow on it.
+#[test]
+fn an_answer_that_is_cut_short_is_an_error_and_ends_the_way_back() {
+    thread::scope(|scope| {
+        scope.spawn(|| cut_short(Options::new()));
+        scope.spawn(|| cut_short(Options::new().raw()));
+    });
+}
+
+fn cut_short(options: Options) {
+    let raw = options.is_raw();
+    let address = format!("unix:@poste-calls-{}-cut-{raw}", std::process::id());
+    let mut client = Sender::open_with(&address, &options.clone().listen()).unwrap();
+    let mut server = Receiver::open_with(&address, &options.connect()).unwrap();
+    client.send("first").unwrap();
+    assert_eq!(&server.recv().unwrap()[..], b"first");
+    let (cut, is_cut) = channel();
+    let thread = thread::spawn(move || {
+        let error = server.recv().unwrap().reply(&vec![7; 3_000_000]).unwrap_err();
+        assert_eq!(error.kind(), Kind::TimedOut, "{error}");
+        cut.send(()).unwrap();
+        let error = server.recv().unwrap().reply("it can't follow").unwrap_err();
+        assert_eq!(error.kind(), Kind::Disconnected, "{error}");
+    });
+    // It asks, and looks for no answer.
+    let error = client.call("give me much", Wait::Not).unwrap_err();
+    assert_eq!(error.kind(), Kind::TimedOut, "{error}");
+    is_cut.recv().unwrap();
+    loop {
+        match client.call("again", TIME) {
+            // Bytes as they come are an answer each.
+            Ok(bytes) => assert!(raw && bytes.iter().all(|byte| *byte == 7)),
+            Err(error) => break assert_eq!(error.kind(), Kind::Disconnected, "{error}"),
+        }
+    }
+    thread.join().unwrap();
+}
+
+/// One who asks and asks and takes no answer in holds up nobody: it is told from its queue, not
+/// from a time.
+#[test]
+fn a_datagram_caller_that_reads_nothing_is_full() {
+    let path = std::env::temp_dir().join(format!("poste-calls-{}-deaf", std::process::id()));
+    let address = format!("dgram:{}", path.display());
+    let raw = Options::new().raw();
+    let mut server = Receiver::open_with(&address, &raw).unwrap();
+    let mut client = Sender::open_with(&address, &raw).unwrap();
+    // So that it can be answered.
+    assert_eq!(client.call("?", Wait::Not).unwrap_err().kind(), Kind::TimedOut);
+    let error = loop {
+        let mut question = server.recv().unwrap();
+        if let Err(error) = question.reply("!") {
+            break error;
+        }
+        client.send("?").unwrap();
+    };
+    assert_eq!(error.kind(), Kind::Full, "{error}");
 }

@@ -24,7 +24,8 @@ pub(crate) fn run(args: &Call) -> Result<(), Stop> {
         signals::remove_made_at_end(sender.address());
     }
     notice::opened(&target.address, sender.address(), sender.capabilities());
-    let wait = wait.left().map_or(Wait::Forever, Wait::For);
+    let left = || wait.left().map_or(Wait::Forever, Wait::For);
+    let wait = if wait == Wait::Not { wait } else { left() };
     let mut question = input.whole(body_max(&sender), |input| beyond(&sender, &target, input))?;
     let (lines, c_string) = (args.printing.lines, args.channel.c_string);
     question.extend_from_slice(resolve::ending(lines, c_string, target.mechanism));

@@ -93,7 +93,7 @@ impl Onward {
         let facts = sender.facts();
         let keeps_priorities = !is_raw.1 || matches!(at_to.priorities, Priorities::Native(_));
         Ok(Onward {
-            wait: args.timeout.map_or(Wait::Forever, Wait::For),
+            wait: resolve::within(args.timeout),
             may_go: !args.listen && (at_to.connections || !at_to.named),
             cut_at: if is_bytes { facts.message_size.min(PIECE_MAX) } else { usize::MAX },
             ending: resolve::ending(args.lines && is_raw.1, false, to.mechanism),
@@ -119,7 +119,10 @@ impl Onward {
             let line = [body, self.ending].concat();
             return self.send(self.like(message, &line));
         }
-        body.chunks(self.cut_at).try_for_each(|part| self.send(self.like(message, part)))
+        body.chunks(self.cut_at).enumerate().try_for_each(|(index, part)| {
+            let outgoing = self.like(message, part);
+            self.send(if index == 0 { outgoing } else { outgoing.goes_on() })
+        })
     }
 
     /// A body with what else the message has, as far as this end can carry it.
@@ -132,7 +135,12 @@ impl Onward {
     }
 
     fn send(&mut self, outgoing: Outgoing<'_>) -> Result<(), Stop> {
-        let error = match self.sender.send_wait(outgoing, self.wait) {
+        let sent = match self.sender.send_wait(outgoing, self.wait) {
+            // The time was over, or the receiver went: the next call says it.
+            Ok(Level::Held) => self.sender.try_flush(),
+            done => done,
+        };
+        let error = match sent {
             Ok(Level::Held) => return Err(self.cut_short().into()),
             Ok(_) => return Ok(()),
             Err(error) => error,

@@ -17,7 +17,7 @@ use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
 use crate::args::direct::{Semaphore, SemaphoreCreate, SemaphoreHold, SemaphoreWait};
 use crate::exit::{Code, Failure, Stop};
 use crate::output::Output;
-use crate::signals;
+use crate::{resolve, signals};
 
 /// How long a signal that is noted waits at most.
 const TURN: Duration = Duration::from_millis(100);
@@ -89,7 +89,7 @@ fn take<T>(
     timeout: Option<Duration>,
     mut take: impl FnMut(Wait) -> Result<T, Error>,
 ) -> Result<T, Error> {
-    let wait = timeout.map_or(Wait::Forever, Wait::For).begin();
+    let wait = resolve::within(timeout).begin();
     loop {
         if let Some(signal) = signals::noted() {
             signals::end(signal);

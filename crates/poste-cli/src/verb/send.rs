@@ -19,7 +19,7 @@ pub(crate) fn run(args: &Send) -> Result<(), Stop> {
     let input = Input::open(args.body.as_ref(), args.file.as_ref())?;
     let mut post = Post::open(args, &target, priority)?;
     let sent = send(args, &target, input, &mut post).and_then(|()| post.flush());
-    drop(post);
+    post.close();
     signals::forget_all();
     sent
 }
@@ -60,6 +60,8 @@ fn copy(mut stream: Stream, post: &mut Post) -> Result<(), Stop> {
             [] => return Ok(()),
             bytes => post.send(bytes)?,
         }
+        // All of the input is for one receiver.
+        post.goes_on = true;
     }
 }
 
@@ -153,6 +155,10 @@ struct Post {
     message_type: Option<i64>,
     /// Ends each message with NUL, in this memory.
     c_string: Option<Vec<u8>>,
+    /// What is sent next goes on with what was sent before.
+    goes_on: bool,
+    /// The time was over in the middle of a message.
+    is_cut: bool,
 }
 
 impl Post {
@@ -168,6 +174,8 @@ impl Post {
             priority,
             message_type: args.message_type,
             c_string: args.channel.c_string.then(Vec::new),
+            goes_on: false,
+            is_cut: false,
         })
     }
 
@@ -203,22 +211,38 @@ impl Post {
 
     /// Sends bytes now.
     fn send(&mut self, body: &[u8]) -> Result<(), Stop> {
-        let outgoing = outgoing(body, self.priority, self.message_type);
+        let mut outgoing = outgoing(body, self.priority, self.message_type);
+        if self.goes_on {
+            outgoing = outgoing.goes_on();
+        }
         match self.sender.send_wait(outgoing, self.wait)? {
-            Level::Held => Err(self.cut_short().into()),
+            Level::Held => self.finish(Wait::Not),
             _ => Ok(()),
         }
     }
 
     /// Sends what was fed.
     fn flush(&mut self) -> Result<(), Stop> {
-        match self.sender.flush_wait(self.wait)? {
+        self.finish(self.wait)
+    }
+
+    /// Sends what is held, or learns why it doesn't go.
+    fn finish(&mut self, wait: Wait) -> Result<(), Stop> {
+        match self.sender.flush_wait(wait)? {
             Level::Held => Err(self.cut_short().into()),
             _ => Ok(()),
         }
     }
 
-    fn cut_short(&self) -> Failure {
+    /// Closes the sender; what was said to be no message doesn't become one.
+    fn close(self) {
+        if self.is_cut {
+            self.sender.abandon();
+        }
+    }
+
+    fn cut_short(&mut self) -> Failure {
+        self.is_cut = true;
         let address = self.sender.address();
         Failure::new(
             Code::TimedOut,

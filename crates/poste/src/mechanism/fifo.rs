@@ -27,8 +27,8 @@ use super::link::Link;
 use super::pipe::{OpenedReceiver, OpenedSender, set_capacity};
 use super::timer::Timer;
 use super::wire::Flow;
-use super::{Arrival, EndTraits, Frame, Mechanism, News, Opened, Opening, Pollable};
-use super::{RecvEnd, SendEnd};
+use super::{Arrival, EndTraits, Frame, GONE_IN_THE_MIDDLE, Mechanism, News, Opened, Opening};
+use super::{Pollable, RecvEnd, SendEnd};
 use crate::capabilities::{Capabilities, Peers};
 use crate::error::{Error, Kind};
 use crate::options::Options;
@@ -148,7 +148,7 @@ impl Writer {
         let wait = wait.begin();
         while !self.try_connect()? {
             // Watched before the second try: one who opens in between is seen by one of them.
-            let opened = self.watch_opening().map_err(system)?;
+            let opened = self.watch_opening()?;
             drain(opened.as_fd());
             if self.try_connect()? {
                 return Ok(());
@@ -157,7 +157,7 @@ impl Writer {
             // through: look again now and then.
             let left = wait.left();
             let pause = left.map_or(LOOK_AGAIN, |left| left.min(LOOK_AGAIN));
-            let opened = self.watch_opening().map_err(system)?;
+            let opened = self.watch_opening()?;
             match Wait::For(pause).until_ready(opened.as_fd(), PollFlags::IN) {
                 Ok(true) => {}
                 Ok(false) | Err(Halt::Later) if left.is_none_or(|left| left > pause) => {}
@@ -171,7 +171,7 @@ impl Writer {
         Ok(())
     }
 
-    fn watch_opening(&mut self) -> Result<&OwnedFd, Errno> {
+    fn watch_opening(&mut self) -> Result<&OwnedFd, Error> {
         if self.opened.is_none() {
             self.opened = Some(watch(&self.path, WatchFlags::OPEN)?);
         }
@@ -216,10 +216,13 @@ impl SendEnd for Writer {
     fn send(&mut self, frame: &Frame<'_>, wait: Wait) -> Result<usize, Error> {
         let wait = wait.begin();
         loop {
+            if frame.goes_on && self.link.is_none() {
+                return Err(Error::new(Kind::Disconnected, GONE_IN_THE_MIDDLE));
+            }
             self.connect(wait)?;
             let Some(link) = &mut self.link else { continue };
             match link.send(frame, wait) {
-                // Not one byte was accepted: it is the next reader's.
+                // Not one byte was accepted: it is the next reader's, if it begins a message.
                 Err(error) if error.is(&Kind::Disconnected) => self.disconnect(),
                 done => return done,
             }
@@ -228,8 +231,8 @@ impl SendEnd for Writer {
 
     fn pollable(&mut self) -> Result<Pollable<'_>, Error> {
         if self.epoll.is_none() {
-            let mut make = || {
-                let opened = self.watch_opening()?;
+            let opened = self.watch_opening()?;
+            let make = || {
                 let epoll = epoll::create(CreateFlags::CLOEXEC)?;
                 epoll::add(&epoll, opened, EventData::new_u64(0), EventFlags::IN)?;
                 let again = Timer::new()?;
@@ -318,7 +321,7 @@ impl Reader {
     /// Sees to it that the FIFO is on watch.
     fn watch(&mut self) -> Result<&Watch, Error> {
         if self.watch.is_none() {
-            self.watch = Some(Watch::new(&self.path).map_err(system)?);
+            self.watch = Some(Watch::new(&self.path)?);
         }
         match &mut self.watch {
             Some(watch) => {

@@ -6,9 +6,12 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
+use rustix::event::EventfdFlags;
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use rustix::fs::inotify::{self, WatchFlags};
 use rustix::io::Errno;
+
+use crate::error::{Error, Kind};
 
 /// The epoll entries of a reader.
 const DATA: u64 = 0;
@@ -25,10 +28,14 @@ pub(super) struct Watch {
 }
 
 impl Watch {
-    pub(super) fn new(path: &Path) -> Result<Watch, Errno> {
+    pub(super) fn new(path: &Path) -> Result<Watch, Error> {
         let gone = watch(path, WatchFlags::DELETE_SELF)?;
-        let epoll = epoll::create(CreateFlags::CLOEXEC)?;
-        epoll::add(&epoll, &gone, EventData::new_u64(GONE), EventFlags::IN)?;
+        let make = || {
+            let epoll = epoll::create(CreateFlags::CLOEXEC)?;
+            epoll::add(&epoll, &gone, EventData::new_u64(GONE), EventFlags::IN)?;
+            Ok(epoll)
+        };
+        let epoll = make().map_err(|errno: Errno| Error::system(errno, ""))?;
         Ok(Watch { epoll, gone, has_data: false })
     }
 
@@ -50,11 +57,34 @@ impl Watch {
 }
 
 /// An inotify descriptor on the object at a path: what happens to it, and that it goes.
-pub(super) fn watch(path: &Path, flags: WatchFlags) -> Result<OwnedFd, Errno> {
+///
+/// # Errors
+/// `Limit` where this user has as many of them, or of watches, as it may.
+pub(super) fn watch(path: &Path, flags: WatchFlags) -> Result<OwnedFd, Error> {
     let create = inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK;
-    let descriptor = inotify::init(create)?;
-    inotify::add_watch(&descriptor, path, flags | WatchFlags::ATTRIB | WatchFlags::MOVE_SELF)?;
+    let descriptor = inotify::init(create).map_err(|errno| match errno {
+        // One errno for two limits; there is a descriptor to be had where this process's isn't it.
+        Errno::MFILE if rustix::event::eventfd(0, EventfdFlags::CLOEXEC).is_ok() => {
+            limit(errno, "fs.inotify.max_user_instances", "1024")
+        }
+        _ => Error::system(errno, ""),
+    })?;
+    let flags = flags | WatchFlags::ATTRIB | WatchFlags::MOVE_SELF;
+    inotify::add_watch(&descriptor, path, flags).map_err(|errno| match errno {
+        Errno::NOSPC => limit(errno, "fs.inotify.max_user_watches", "1048576"),
+        _ => Error::system(errno, ""),
+    })?;
     Ok(descriptor)
+}
+
+fn limit(errno: Errno, name: &'static str, more: &str) -> Error {
+    let path = format!("/proc/sys/{}", name.replace('.', "/"));
+    let value = std::fs::read_to_string(path).ok().and_then(|text| text.trim_end().parse().ok());
+    Error::system(errno, "the FIFO can't be watched").as_kind(Kind::Limit {
+        name,
+        value: value.unwrap_or(0),
+        raise_with: format!("sysctl -w {name}={more}"),
+    })
 }
 
 /// Reads away what an inotify descriptor has to say: that it said something is enough.

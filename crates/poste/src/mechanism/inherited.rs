@@ -236,3 +236,35 @@ fn flow(descriptor: impl AsFd) -> Result<Flow, Errno> {
         _ => Ok(Flow::Datagram),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Kind, Receiver};
+    use std::io::Write as _;
+    use std::os::linux::net::SocketAddrExt as _;
+    use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
+    use std::time::Duration;
+
+    #[test]
+    fn a_listener_that_was_inherited_stays_as_it_is() {
+        let name = format!("poste-inherited-{}", std::process::id());
+        let name = SocketAddr::from_abstract_name(name).unwrap();
+        let listener = UnixListener::bind_addr(&name).unwrap();
+        let before = rustix::fs::fcntl_getfl(&listener).unwrap();
+        assert!(!before.contains(OFlags::NONBLOCK));
+        let address = format!("fd:{}", listener.as_raw_fd());
+        let mut receiver = Receiver::open_with(&address, &Options::new().raw()).unwrap();
+        for round in 0..2 {
+            assert_eq!(receiver.try_recv().unwrap_err().kind(), Kind::Empty);
+            let soon = receiver.recv_timeout(Duration::from_millis(10)).unwrap_err();
+            assert_eq!(soon.kind(), Kind::TimedOut);
+            let mut peer = UnixStream::connect_addr(&name).unwrap();
+            peer.write_all(b"hello").unwrap();
+            assert_eq!(&receiver.recv().unwrap()[..], b"hello", "round {round}");
+        }
+        assert_eq!(rustix::fs::fcntl_getfl(&listener).unwrap(), before);
+        drop(receiver);
+        assert_eq!(rustix::fs::fcntl_getfl(&listener).unwrap(), before);
+    }
+}

@@ -6,7 +6,7 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use poste_sys::descriptor;
 use rustix::event::PollFlags;
@@ -14,6 +14,9 @@ use rustix::net::{RecvFlags, Shutdown, recv, shutdown};
 
 use crate::limits::LINGER;
 use crate::wait::{Halt, Wait};
+
+/// How often it is asked whether the other side has taken in all.
+const LOOK: Duration = Duration::from_millis(10);
 
 /// Stays, when it is dropped, until what was sent has arrived; only where closing would lose it.
 #[derive(Debug)]
@@ -50,17 +53,22 @@ fn read_away(socket: &OwnedFd) {
         return;
     }
     loop {
+        let left = descriptor::unsent(socket.as_fd()).unwrap_or(0);
+        if left == 0 {
+            // The other side has all of it: nothing is lost by closing.
+            return;
+        }
         if Instant::now() >= end {
-            let left = descriptor::unsent(socket.as_fd()).unwrap_or(0);
             if left >= unsent {
                 return;
             }
             (unsent, end) = (left, Instant::now() + LINGER);
         }
         let mut room = [0; 4096];
-        let read = Wait::Until(end).run(socket.as_fd(), PollFlags::IN, |_| {
-            recv(socket, &mut room, RecvFlags::DONTWAIT).map(|(count, _)| count)
-        });
+        let read =
+            Wait::Until(end.min(Instant::now() + LOOK)).run(socket.as_fd(), PollFlags::IN, |_| {
+                recv(socket, &mut room, RecvFlags::DONTWAIT).map(|(count, _)| count)
+            });
         match read {
             Ok(0) | Err(Halt::System(_)) => return,
             Ok(_) | Err(Halt::Later) => {}

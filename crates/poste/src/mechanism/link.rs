@@ -8,12 +8,13 @@ use std::sync::Arc;
 use poste_sys::ancillary::{self, Beside};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
-use rustix::net::Shutdown;
+use rustix::net::{AddressFamily, Shutdown};
 
 use super::descriptor_sets::DescriptorSets;
 use super::inbox::{self, Inbox};
 use super::linger::Linger;
 use super::sources::Sources;
+use super::vouchers::Vouchers;
 use super::wire::{Flow, Wire};
 use super::{Arrival, Frame, Halves, Pollable, RecvEnd, SendEnd};
 use crate::capabilities::Peers;
@@ -38,6 +39,8 @@ pub struct Link {
     sets: DescriptorSets,
     /// Where datagrams came from, to answer them.
     sources: Sources,
+    /// What the kernel's words about a packet's sender mean.
+    vouchers: Vouchers,
     /// Who may send datagrams, where that matters; connections are asked before.
     allowed: Allowed,
     refused: u64,
@@ -84,6 +87,7 @@ impl Link {
             beside: None,
             sets: DescriptorSets::default(),
             sources: Sources::default(),
+            vouchers: Vouchers::default(),
             allowed: options.allowed,
             refused: 0,
             credentials: Credentials::default(),
@@ -272,13 +276,16 @@ impl Link {
                     inbox.end();
                     break;
                 }
-                Ok(taken) if taken.size > room => inbox.note_truncated(taken.size),
                 Ok(taken) => {
                     let count = taken.size;
                     let has_set = taken.descriptors_lost || !taken.descriptors.is_empty();
-                    let credentials = credentials(taken.credentials);
+                    let credentials = self.vouchers.credentials(taken.credentials);
                     if wire.flow() == Flow::Datagram && !self.allowed.allows(&credentials) {
                         self.refused += 1;
+                        continue;
+                    }
+                    if count > room {
+                        inbox.note_truncated(count);
                         continue;
                     }
                     let source = self.sources.number(taken.source);
@@ -311,6 +318,10 @@ impl Link {
         let Some(to) = frame.to.and_then(|to| self.sources.address(to)) else {
             return Err(Error::new(Kind::NotSupported, "who sent it has no address to answer to"));
         };
+        // A caller on this machine that takes none of its answers must not hold up the others. Only
+        // the rest of an answer waits until it has read the beginning. A network takes them by itself.
+        let is_unix = to.address_family() == AddressFamily::UNIX;
+        let wait = if is_unix && !frame.goes_on { Wait::Not } else { wait };
         let wire = &self.wire;
         wait.run(wire.descriptor(), PollFlags::OUT, |how| wire.write_to(to, frame, how))
             .map_err(|halt| halt.sending(wait))
@@ -354,17 +365,6 @@ impl Link {
     }
 }
 
-/// What the kernel said of a packet's sender. What was queued before anybody asked for it comes as
-/// process 0: nothing is known of that.
-fn credentials(who: Option<(i32, u32, u32)>) -> Credentials {
-    match who {
-        Some((pid, uid, gid)) if pid > 0 => {
-            Credentials { pid: Some(pid as u32), uid: Some(uid), gid: Some(gid), process: None }
-        }
-        _ => Credentials::default(),
-    }
-}
-
 impl SendEnd for Link {
     fn send(&mut self, frame: &Frame<'_>, wait: Wait) -> Result<usize, Error> {
         let wait = wait.begin();
@@ -379,7 +379,8 @@ impl SendEnd for Link {
             });
             match wrote {
                 Ok(count) => done += count,
-                Err(Halt::Later) if done > 0 => break,
+                // Why no more goes the next call is told: what went is accepted.
+                Err(_) if done > 0 => break,
                 Err(halt) => return Err(halt.sending(wait)),
             }
             if done >= size {

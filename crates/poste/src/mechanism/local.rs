@@ -64,6 +64,8 @@ static NAMES: Mutex<Option<HashMap<Vec<u8>, Weak<Channel>>>> = Mutex::new(None);
 struct Channel {
     state: Mutex<State>,
     capacity: usize,
+    /// The largest message.
+    message_size: usize,
     /// Signalled when a message comes, and when a side goes.
     arrived: Condvar,
     /// Signalled when a message is taken, and when a side goes.
@@ -120,7 +122,7 @@ fn find_or_make(opening: &Opening<'_>) -> Result<Arc<Channel>, Error> {
     let found = names.get(name).and_then(Weak::upgrade);
     match (found, opening.options.create) {
         (Some(_), Create::New) => Err(Error::new(Kind::NameInUse { owner: None }, "")),
-        (Some(channel), _) => Ok(channel),
+        (Some(channel), _) => channel.check(opening.options).map(|()| channel),
         (None, Create::No) => Err(Error::new(Kind::NotFound, "no such channel in this process")
             .with_hint("create it: the first end makes it (create)")),
         (None, _) => {
@@ -150,7 +152,7 @@ fn receiver_on(channel: Arc<Channel>, opening: &Opening<'_>) -> Opened<dyn RecvE
 }
 
 fn describe(channel: &Channel, opening: &Opening<'_>) -> (EndTraits, Address) {
-    let size = opening.options.message_size_or_default();
+    let size = channel.message_size;
     let traits = EndTraits {
         piece_size: size.saturating_add(crate::envelope::HEADER_MAX),
         pieces: false,
@@ -170,10 +172,24 @@ impl Channel {
         Channel {
             state: Mutex::default(),
             capacity: options.capacity.unwrap_or(LOCAL_CAPACITY).max(1),
+            message_size: options.message_size_or_default(),
             arrived: Condvar::new(),
             freed: Condvar::new(),
             named,
         }
+    }
+
+    /// Refuses other attributes than it was made with, where some are asked for.
+    fn check(&self, options: &Options) -> Result<(), Error> {
+        let Channel { capacity, message_size, .. } = self;
+        let differs = options.capacity.is_some_and(|asked| asked.max(1) != *capacity)
+            || options.message_size.is_some_and(|asked| asked != *message_size);
+        if !differs {
+            return Ok(());
+        }
+        let detail = format!("it holds {capacity} messages of up to {message_size} bytes");
+        Err(Error::new(Kind::Mismatch, detail)
+            .with_hint("ask for these, or for none; it goes with its last end"))
     }
 
     /// A panic of another thread leaves the queue whole: nothing is half done between two lines.
@@ -405,5 +421,29 @@ fn present(count: usize, had: bool) -> Peers {
         (0, false) => Peers::NobodyYet,
         (0, true) => Peers::AllGone,
         _ => Peers::Present(count),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::{Kind, Options, Receiver, Sender};
+
+    #[test]
+    fn a_channel_that_is_there_is_not_taken_for_another_one() {
+        let address = format!("local:attributes-{}", std::process::id());
+        let options = Options::new().create().capacity(5).message_size(64);
+        let mut receiver = Receiver::open_with(&address, &options).unwrap();
+        for other in [Options::new().capacity(6), Options::new().message_size(65)] {
+            let error = Sender::open_with(&address, &other).unwrap_err();
+            assert_eq!(error.kind(), Kind::Mismatch, "{error}");
+        }
+        for same in [options, Options::new(), Options::new().capacity(5)] {
+            let mut sender = Sender::open_with(&address, &same).unwrap();
+            assert_eq!(sender.facts().message_size, 64, "the channel's, whoever opens it");
+            let error = sender.try_send(&[0; 65]).unwrap_err();
+            assert!(matches!(error.kind(), Kind::TooLarge { .. }), "{error}");
+            sender.try_send(&[0; 64]).unwrap();
+            assert_eq!(receiver.try_recv().unwrap().len(), 64);
+        }
     }
 }

@@ -6,24 +6,23 @@
 //! Sources: epoll(7), accept(2) ("Error handling": EMFILE).
 
 use std::collections::VecDeque;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use rustix::event::PollFlags;
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use rustix::io::Errno;
-use rustix::net::sockopt::socket_domain;
-use rustix::net::{AddressFamily, SocketFlags, accept_with};
 
 use super::link::Link;
-use super::socket::{Bound, peer};
+use super::listener::Listener;
+use super::socket::Bound;
 use super::timer::Timer;
 use super::window::Window;
 use super::wire::Flow;
 use super::{Arrival, Frame, Halves, News, Pollable, RecvEnd, SendEnd};
 use crate::capabilities::Peers;
 use crate::error::{Error, Kind};
-use crate::limits::{LOOK_BELOW, LOOK_EVERY};
+use crate::limits::{LOOK_BELOW, LOOK_EVERY, PRIORITY_MAX};
 use crate::options::Options;
 use crate::wait::{Halt, Wait};
 
@@ -42,9 +41,7 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// A listening socket and its connections, as one receiving end.
 pub struct Merge {
     epoll: OwnedFd,
-    listener: OwnedFd,
-    flow: Flow,
-    options: Options,
+    listener: Listener,
     connections: Vec<Slot>,
     free: Vec<usize>,
     /// The sources that have pieces, under the priority of the first.
@@ -64,8 +61,6 @@ pub struct Merge {
     again: Option<Timer>,
     accepted: u64,
     corrupt: u64,
-    refused: u64,
-    is_unix: bool,
     present: usize,
     /// Takes the name away; last, when nobody can come any more.
     _bound: Option<Bound>,
@@ -76,10 +71,23 @@ pub struct Merge {
 struct Slot {
     generation: u32,
     link: Option<Link>,
-    /// Under which priority it stands in `ready`.
-    queued: Option<u16>,
+    /// Under which priorities it stands in `ready`, once under each: bit `p` is priority `p`.
+    listed: u32,
     /// The other side is gone, or is no longer listened to; what it sent is still delivered.
     is_over: bool,
+}
+
+impl Slot {
+    /// Sees to it that a connection stands in `ready` under the priority of its first piece. Under
+    /// lower ones it may stand from before, with pieces that are still to come.
+    fn list(&mut self, ready: &mut Window<u64>, source: u64) {
+        let first = self.link.as_mut().and_then(|link| link.inbox().priority());
+        let Some(priority) = first.map(|first| first.min(PRIORITY_MAX)) else { return };
+        if self.listed & 1 << priority == 0 {
+            self.listed |= 1 << priority;
+            ready.push(priority, source);
+        }
+    }
 }
 
 impl Merge {
@@ -93,9 +101,10 @@ impl Merge {
         options: &Options,
         bound: Option<Bound>,
     ) -> Result<Merge, Error> {
+        // Nobody else reads a connection that we accepted: read ahead.
+        let options = Options { take: None, ..options.clone() };
+        let listener = Listener::new(listener, flow, options);
         let make = || {
-            // Accepting must not wait for one who has gone again; the flag isn't inherited.
-            rustix::io::ioctl_fionbio(&listener, true)?;
             let epoll = epoll::create(CreateFlags::CLOEXEC)?;
             epoll::add(&epoll, &listener, EventData::new_u64(LISTENER), EventFlags::IN)?;
             Ok(epoll)
@@ -103,9 +112,6 @@ impl Merge {
         let epoll = make().map_err(|errno: Errno| Error::system(errno, ""))?;
         Ok(Merge {
             epoll,
-            flow,
-            // Nobody else reads a connection that we accepted: read ahead.
-            options: Options { take: None, ..options.clone() },
             connections: Vec::new(),
             free: Vec::new(),
             ready: Window::default(),
@@ -119,8 +125,6 @@ impl Merge {
             again: None,
             accepted: 0,
             corrupt: 0,
-            refused: 0,
-            is_unix: socket_domain(&listener) == Ok(AddressFamily::UNIX),
             present: 0,
             listener,
             _bound: bound,
@@ -155,18 +159,17 @@ impl Merge {
 
     fn accept(&mut self) {
         for _ in 0..ACCEPTS_AT_ONCE {
-            match accept_with(&self.listener, SocketFlags::CLOEXEC) {
-                Ok(socket) => self.add(socket),
-                Err(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => {
+            match self.listener.accept(Wait::Not) {
+                Ok(Some(link)) => self.add(link),
+                Ok(None) => {}
+                Err(Halt::Later) => return,
+                Err(Halt::System(_)) => {
                     // The listener stays ready, and asking again at once would spin.
                     let _ = epoll::delete(&self.epoll, &self.listener);
                     self.accepting_paused = Some(Instant::now());
                     self.set_timer();
                     return;
                 }
-                Err(Errno::AGAIN) => return,
-                // One who has gone again, or whom a firewall keeps out: the next one.
-                Err(_) => {}
             }
         }
     }
@@ -195,27 +198,19 @@ impl Merge {
         }
     }
 
-    fn add(&mut self, socket: OwnedFd) {
-        super::tcp::prepare(&socket);
-        let credentials = peer(&socket);
-        if !self.options.allowed.allows(&credentials) {
-            // Closing it tells the other side.
-            self.refused += 1;
-            return;
-        }
+    fn add(&mut self, link: Link) {
         let index = self.free.pop().unwrap_or_else(|| {
             self.connections.push(Slot::default());
             self.connections.len() - 1
         });
         let slot = &mut self.connections[index];
         let source = source_of(index, slot.generation);
-        if epoll::add(&self.epoll, &socket, EventData::new_u64(source), EventFlags::IN).is_err() {
+        if epoll::add(&self.epoll, &link, EventData::new_u64(source), EventFlags::IN).is_err() {
             // No memory for it: closing it tells the other side.
             self.free.push(index);
             return;
         }
-        let link = Link::new(socket, self.flow, &self.options).with_credentials(credentials);
-        slot.link = Some(if self.is_unix { link.unix(&self.options) } else { link });
+        slot.link = Some(link);
         self.accepted += 1;
         self.present += 1;
     }
@@ -237,12 +232,7 @@ impl Merge {
         // What was sound before the garbage is delivered.
         let is_garbage = link.inbox().take_fault().is_some();
         self.pieces += link.inbox().len() - pieces;
-        if let Some(priority) = link.inbox().priority() {
-            if slot.queued.is_none_or(|queued| queued < priority) {
-                slot.queued = Some(priority);
-                self.ready.push(priority, source);
-            }
-        }
+        slot.list(&mut self.ready, source);
         self.corrupt += u64::from(is_garbage);
         if is_over || is_garbage {
             self.hang_up(index, source);
@@ -284,18 +274,15 @@ impl Merge {
     fn take(&mut self, arrival: &mut Arrival) -> bool {
         while let Some((priority, source)) = self.ready.pop() {
             let Some((index, slot)) = slot_of(&mut self.connections, source) else { continue };
+            slot.listed &= !(1 << priority);
             let Some(link) = &mut slot.link else { continue };
-            if slot.queued != Some(priority) || !link.take(arrival) {
-                // It stands in `ready` a second time, under a higher priority.
+            if !link.take(arrival) {
                 continue;
             }
             self.pieces -= 1;
             arrival.source = source;
-            slot.queued = link.inbox().priority();
-            if let Some(priority) = slot.queued {
-                self.ready.push(priority, source);
-            }
-            let is_last = slot.is_over && slot.queued.is_none();
+            let is_last = slot.is_over && link.inbox().is_empty();
+            slot.list(&mut self.ready, source);
             self.current = Some(index);
             self.leaving = is_last.then_some(index);
             self.delivered_since_look += 1;
@@ -377,21 +364,11 @@ impl RecvEnd for Merge {
     fn accept(&mut self, wait: Wait) -> Result<Halves, Error> {
         let wait = wait.begin();
         loop {
-            let listener = self.listener.as_fd();
-            let socket = match wait.run(listener, PollFlags::IN, |_| accept_one(listener)) {
-                // One who has gone again: the next one.
-                Err(Halt::System(Errno::CONNABORTED)) => continue,
-                accepted => accepted.map_err(|halt| halt.receiving(wait))?,
-            };
-            super::tcp::prepare(&socket);
-            let credentials = peer(&socket);
-            if !self.options.allowed.allows(&credentials) {
-                self.refused += 1;
-                continue;
+            let accepted = self.listener.accept(wait).map_err(|halt| halt.receiving(wait))?;
+            if let Some(link) = accepted {
+                self.accepted += 1;
+                return Box::new(link).split();
             }
-            self.accepted += 1;
-            let link = Link::new(socket, self.flow, &self.options).with_credentials(credentials);
-            return Box::new(if self.is_unix { link.unix(&self.options) } else { link }).split();
         }
     }
 
@@ -404,7 +381,7 @@ impl RecvEnd for Merge {
     }
 
     fn connections(&self) -> (u64, u64) {
-        (self.accepted, self.corrupt + self.refused)
+        (self.accepted, self.corrupt + self.listener.refused())
     }
 }
 
@@ -413,15 +390,20 @@ impl SendEnd for Merge {
     fn send(&mut self, frame: &Frame<'_>, wait: Wait) -> Result<usize, Error> {
         let gone = || Error::new(Kind::Disconnected, "who sent it is gone");
         let to = frame.to.unwrap_or(0);
-        let (index, slot) = slot_of(&mut self.connections, to).ok_or_else(gone)?;
+        let (_, slot) = slot_of(&mut self.connections, to).ok_or_else(gone)?;
         let link = slot.link.as_mut().ok_or_else(gone)?;
-        let done = link.send(frame, wait)?;
-        if done < frame.size() {
-            // It doesn't read, and the rest of the answer can't wait for it.
+        link.send(frame, wait)
+    }
+
+    fn break_off(&mut self, to: u64) {
+        if let Some((index, slot)) = slot_of(&mut self.connections, to) {
+            if let Some(link) = &mut slot.link {
+                // Its end is told at once; it is closed when what it sent is delivered. One who is
+                // gone need not be told.
+                let _ = link.half_close();
+            }
             self.hang_up(index, to);
-            return Err(Error::new(Kind::TimedOut, "the caller doesn't read its answer"));
         }
-        Ok(done)
     }
 
     fn dismiss(&mut self, to: u64) -> Result<(), Error> {
@@ -435,118 +417,45 @@ impl SendEnd for Merge {
     }
 }
 
-/// A listening socket that sends: to whoever connects first, and when that one is gone to the next.
-pub struct Serve {
-    listener: OwnedFd,
-    flow: Flow,
-    options: Options,
-    link: Option<Link>,
-    /// What is polled: the link while there is one, else the listener. Made when it is asked for.
-    epoll: Option<OwnedFd>,
-    accepted: u64,
-    _bound: Option<Bound>,
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::envelope::{HEADER_MAX, Header};
+    use std::io::Write as _;
+    use std::os::linux::net::SocketAddrExt as _;
+    use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
 
-impl Serve {
-    /// Over a listening socket.
-    #[must_use]
-    pub fn new(listener: OwnedFd, flow: Flow, options: &Options, bound: Option<Bound>) -> Serve {
-        let options = options.clone();
-        Serve { listener, flow, options, link: None, epoll: None, accepted: 0, _bound: bound }
-    }
-
-    fn link(&mut self, wait: Wait) -> Result<&mut Link, Error> {
-        while self.link.is_none() {
-            let listener = self.listener.as_fd();
-            let accepted = wait.run(listener, PollFlags::IN, |_| accept_one(listener));
-            let socket = accepted.map_err(|halt| match halt {
-                Halt::Later => Error::new(Kind::NoReceiver, "nobody has connected")
-                    .with_hint("start the receiver, with --connect"),
-                Halt::System(errno) => Error::system(errno, ""),
-            })?;
-            super::tcp::prepare(&socket);
-            if !self.options.allowed.allows(&peer(&socket)) {
-                // Closing it tells the other side.
-                continue;
-            }
-            self.accepted += 1;
-            self.link = Some(Link::new(socket, self.flow, &self.options).lingering());
-            self.watch()?;
-        }
-        match &mut self.link {
-            Some(link) => Ok(link),
-            None => unreachable!("it was just made"),
-        }
-    }
-}
-
-impl Serve {
-    /// While nobody is connected a connection is news, and else room to send.
-    fn watch(&mut self) -> Result<(), Error> {
-        let Some(epoll) = &self.epoll else { return Ok(()) };
-        let data = EventData::new_u64(0);
-        let done = match &self.link {
-            Some(link) => {
-                // It isn't there where the link came first.
-                let _ = epoll::delete(epoll, &self.listener);
-                epoll::add(epoll, link.descriptor(), data, EventFlags::OUT)
-            }
-            None => epoll::add(epoll, &self.listener, data, EventFlags::IN),
+    /// An urgent message while an ordinary one waits, again and again.
+    #[test]
+    fn a_connection_stands_in_the_queue_once_under_each_priority() {
+        let name = format!("poste-merge-{}", std::process::id());
+        let name = SocketAddr::from_abstract_name(name).unwrap();
+        let listener = UnixListener::bind_addr(&name).unwrap();
+        let mut peer = UnixStream::connect_addr(&name).unwrap();
+        let options = Options::new();
+        let mut merge = Merge::new(listener.into(), Flow::Stream, &options, None).unwrap();
+        let mut send = |priority| {
+            let mut piece = [0; HEADER_MAX];
+            let speaker = Some(crate::envelope::Speaker { sender: 7, sequence: 1 });
+            let size = Header { priority, speaker, ..Header::message(0) }.encode(&mut piece);
+            peer.write_all(&piece[..size]).unwrap();
         };
-        done.map_err(|errno| Error::system(errno, ""))
-    }
-}
-
-/// Accepts the next one: waiting, or only if one is there.
-fn accept_one(listener: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
-    // The listener doesn't block; a blocking call comes back with EAGAIN, and the wait polls.
-    accept_with(listener, SocketFlags::CLOEXEC)
-}
-
-impl SendEnd for Serve {
-    fn send(&mut self, frame: &Frame<'_>, wait: Wait) -> Result<usize, Error> {
-        let wait = wait.begin();
-        loop {
-            match self.link(wait)?.send(frame, wait) {
-                // Not one byte was accepted: it is the next one's.
-                Err(error) if error.is(&Kind::Disconnected) => {
-                    if let (Some(epoll), Some(link)) = (&self.epoll, &self.link) {
-                        // Before it is closed: a forked child may hold a copy.
-                        let _ = epoll::delete(epoll, link.descriptor());
-                    }
-                    self.link = None;
-                    self.watch()?;
-                }
-                done => return done,
-            }
+        let mut arrival = Arrival::default();
+        send(0);
+        send(0);
+        merge.recv(&mut arrival, Wait::Forever).unwrap();
+        for round in 0..200 {
+            send(round % 3 + 1);
+            let priority = |merge: &Merge, arrival: &Arrival| {
+                Header::decode(merge.bytes(arrival)).unwrap().0.priority
+            };
+            merge.recv(&mut arrival, Wait::Forever).unwrap();
+            assert_eq!(priority(&merge, &arrival), round % 3 + 1);
+            assert!(arrival.more, "the ordinary one still waits");
+            assert!(merge.ready.len() <= 1, "{} entries for one message", merge.ready.len());
         }
-    }
-
-    fn pollable(&mut self) -> Result<Pollable<'_>, Error> {
-        if self.epoll.is_none() {
-            let made = epoll::create(CreateFlags::CLOEXEC);
-            self.epoll = Some(made.map_err(|errno| Error::system(errno, ""))?);
-            self.watch()?;
-        }
-        match &self.epoll {
-            Some(epoll) => Ok(Pollable { descriptor: epoll.as_fd(), events: PollFlags::IN }),
-            None => unreachable!("it was just made"),
-        }
-    }
-
-    fn back(&mut self) -> Option<&mut dyn RecvEnd> {
-        self.link.as_mut().and_then(|link| SendEnd::back(link))
-    }
-
-    fn half_close(&mut self) -> Result<(), Error> {
-        self.link.as_mut().map_or(Ok(()), Link::half_close)
-    }
-
-    fn peers(&self) -> Peers {
-        match (&self.link, self.accepted) {
-            (Some(_), _) => Peers::Present(1),
-            (None, 0) => Peers::NobodyYet,
-            (None, _) => Peers::AllGone,
-        }
+        merge.recv(&mut arrival, Wait::Not).unwrap();
+        assert!(!arrival.more && merge.ready.is_empty());
+        assert_eq!(merge.recv(&mut arrival, Wait::Not).unwrap_err().kind(), Kind::Empty);
     }
 }

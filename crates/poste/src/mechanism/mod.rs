@@ -36,6 +36,7 @@ mod inet_objects;
 pub mod inherited;
 pub mod linger;
 pub mod link;
+mod listener;
 pub mod local;
 pub mod merge;
 pub mod pair;
@@ -43,6 +44,7 @@ pub mod path;
 pub mod pipe;
 mod posix_objects;
 pub mod posix_queue;
+pub mod serve;
 pub mod shared_memory;
 pub mod socket;
 pub mod sources;
@@ -58,6 +60,7 @@ pub mod unix_datagram;
 mod unix_objects;
 pub mod unix_packet;
 pub mod unix_stream;
+mod vouchers;
 pub mod window;
 pub mod wire;
 
@@ -213,6 +216,8 @@ pub struct Frame<'a> {
     pub descriptors: &'a [BorrowedFd<'a>],
     /// More pieces follow at once: they may be made visible together.
     pub more: bool,
+    /// It goes on with what was begun before: only who got that can use it, not the next receiver.
+    pub goes_on: bool,
 }
 
 impl Frame<'_> {
@@ -221,6 +226,17 @@ impl Frame<'_> {
     #[inline]
     pub fn size(&self) -> usize {
         self.head.len() + self.body.len()
+    }
+
+    /// What is left of it when `done` bytes were accepted; its descriptors went with the first.
+    #[must_use]
+    pub fn after(&self, done: usize) -> Self {
+        if done == 0 {
+            return *self;
+        }
+        let head = self.head.get(done..).unwrap_or(&[]);
+        let body = &self.body[done.saturating_sub(self.head.len())..];
+        Frame { head, body, descriptors: &[], goes_on: true, ..*self }
     }
 }
 
@@ -310,6 +326,9 @@ impl Arrival {
     }
 }
 
+/// What a frame that goes on is told where its receiver is no longer there.
+const GONE_IN_THE_MIDDLE: &str = "the receiver is gone in the middle of a message, which is lost";
+
 /// What to do about bytes that are no envelope.
 pub const RAW_HINT: &str =
     "a peer that knows nothing of poste is spoken to in raw mode (--raw, Options::raw)";
@@ -360,11 +379,49 @@ pub enum Linger {
 /// An end that sends.
 pub trait SendEnd: Send {
     /// Sends one piece: the bytes accepted, which are all of it, or on a byte stream a beginning
-    /// when the wait is over. What is left is then the caller's to send next.
+    /// when the wait is over or the receiver goes. What is left is then the caller's to send next,
+    /// and the next call says why it doesn't go.
+    ///
+    /// An end that goes on with the next receiver when one is gone does so with a frame that begins
+    /// a message only: one that `goes_on` is `Disconnected` then, and the frames after it are for
+    /// the next receiver.
     ///
     /// # Errors
-    /// Not one byte was accepted; `Full` and `TimedOut` say that only the time was missing.
+    /// Not one byte was accepted. After `Full`, `TimedOut`, `NoReceiver` and a lack of memory or
+    /// descriptors the same frame may go later; `Disconnected` and `Removed`, of a frame that begins
+    /// a message, say that none ever will.
     fn send(&mut self, frame: &Frame<'_>, wait: Wait) -> Result<usize, Error>;
+
+    /// Sends the whole of a frame, an answer's, or breaks off the way that it took: nothing can
+    /// follow half a frame, and who waits for the rest must learn that it doesn't come.
+    ///
+    /// # Errors
+    /// As [`SendEnd::send`]; `TimedOut` where the other side took in a part of it.
+    fn send_whole(&mut self, frame: &Frame<'_>, wait: Wait) -> Result<(), Error> {
+        let wait = wait.begin();
+        let mut done = 0;
+        loop {
+            match self.send(&frame.after(done), wait) {
+                Ok(count) => done += count,
+                Err(error) if done == 0 => return Err(error),
+                Err(error) => {
+                    self.break_off(frame.to.unwrap_or(0));
+                    let is_slow = error.is(&Kind::Full) || error.is(&Kind::TimedOut);
+                    let slow = || Error::new(Kind::TimedOut, "the caller doesn't read its answer");
+                    return Err(if is_slow { slow() } else { error });
+                }
+            }
+            if done >= frame.size() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Nothing more goes to `to`, which is told that.
+    fn break_off(&mut self, _to: u64) {
+        // Where there is no connection nothing is cut short; one who is gone need not be told.
+        let _ = self.half_close();
+    }
 
     /// What to wait on until it may send again.
     ///

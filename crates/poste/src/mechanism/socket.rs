@@ -15,9 +15,10 @@ use rustix::net::{
     sockopt,
 };
 
-use super::merge::{Merge, Serve};
+use super::merge::Merge;
 use super::path;
 use super::pipe::{OpenedReceiver, OpenedSender};
+use super::serve::Serve;
 use super::wire::Flow;
 use super::{EndTraits, Opened, Opening};
 use crate::address::Address;
@@ -89,17 +90,17 @@ pub(super) fn make_blocking(socket: &OwnedFd) -> Result<(), Error> {
 }
 
 /// Connects: tries again as long as `options.patience` says while nobody listens, and for a while
-/// while the one who does is busy. Each try makes its own socket.
+/// while the one who does is busy. Each try makes its own socket, and gets what is left of the time.
 pub(super) fn connect_patiently(
     options: &Options,
-    attempt: impl Fn() -> Result<OwnedFd, Errno>,
+    attempt: impl Fn(Wait) -> Result<OwnedFd, Errno>,
 ) -> Result<OwnedFd, Error> {
     let patience = options.patience.begin();
     // Who gave a time means it, also where somebody is there.
     let is_timed = options.patience != Wait::Not;
     let busy = Instant::now() + if is_timed { Duration::ZERO } else { BUSY_PATIENCE };
     loop {
-        let errno = match attempt() {
+        let errno = match attempt(patience) {
             Ok(socket) => return Ok(socket),
             Err(errno) => errno,
         };
@@ -137,9 +138,9 @@ fn refused(errno: Errno) -> Error {
     }
 }
 
-/// Waits for a connection that is under way.
-pub(super) fn finish_connecting(socket: &OwnedFd, options: &Options) -> Result<(), Errno> {
-    let wait = match options.patience {
+/// Waits for a connection that is under way: so long, or if no time was given as long as one may take.
+pub(super) fn finish_connecting(socket: &OwnedFd, patience: Wait) -> Result<(), Errno> {
+    let wait = match patience {
         Wait::Not => Wait::For(CONNECT_PATIENCE),
         patience => patience,
     };
@@ -313,7 +314,7 @@ impl<'a> UnixPlace<'a> {
     pub(super) fn connect(&self, kind: SocketType, options: &Options) -> Result<OwnedFd, Error> {
         self.refuse_planted()?;
         let (name, _directory) = self.resolve()?;
-        let socket = connect_patiently(options, || {
+        let socket = connect_patiently(options, |_| {
             let socket = try_new(AddressFamily::UNIX, kind)?;
             try_buffers(&socket, options)?;
             connect(&socket, &name).map(|()| socket)
@@ -383,5 +384,28 @@ fn connected(flow: Flow) -> EndTraits {
     match flow {
         Flow::Packet => EndTraits::PACKET,
         _ => EndTraits::STREAM,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::cell::RefCell;
+
+    #[test]
+    fn every_try_to_connect_gets_what_is_left_of_one_time() {
+        let time = Duration::from_millis(60);
+        let start = Instant::now();
+        let waits = RefCell::new(Vec::new());
+        let options = Options::new().patience(Wait::For(time));
+        let error = connect_patiently(&options, |patience| {
+            waits.borrow_mut().push(patience);
+            Err(Errno::CONNREFUSED)
+        });
+        assert_eq!(error.unwrap_err().kind(), Kind::NoReceiver);
+        let waits = waits.into_inner();
+        assert!(waits.len() > 1 && waits.iter().all(|wait| *wait == waits[0]), "{waits:?}");
+        let Wait::Until(end) = waits[0] else { panic!("{waits:?}") };
+        assert!(end >= start + time && end <= Instant::now());
     }
 }

@@ -21,6 +21,7 @@ use crate::address::Address;
 use crate::capabilities::{Capabilities, Unit};
 use crate::error::{Error, Kind};
 use crate::options::{Options, Role};
+use crate::wait::Wait;
 
 /// TCP.
 pub static MECHANISM: Mechanism = Mechanism {
@@ -111,10 +112,10 @@ pub(super) fn taken(socket: &OwnedFd, address: &Address) -> Result<Address, Erro
 /// A connected socket: the first of the host's addresses where somebody listens.
 fn dial(address: &Address, options: &Options) -> Result<OwnedFd, Error> {
     let hosts = resolve(address)?;
-    let socket = connect_patiently(options, || {
+    let socket = connect_patiently(options, |patience| {
         let mut last = Errno::CONNREFUSED;
         for host in &hosts {
-            match dial_one(host, options) {
+            match dial_one(host, options, patience) {
                 Ok(socket) => return Ok(socket),
                 Err(errno) => last = errno,
             }
@@ -126,12 +127,12 @@ fn dial(address: &Address, options: &Options) -> Result<OwnedFd, Error> {
     Ok(socket)
 }
 
-fn dial_one(host: &SocketAddr, options: &Options) -> Result<OwnedFd, Errno> {
+fn dial_one(host: &SocketAddr, options: &Options, patience: Wait) -> Result<OwnedFd, Errno> {
     let socket = try_new(family(host), SocketType::STREAM)?;
     try_buffers(&socket, options)?;
     match connect(&socket, host) {
         Ok(()) => Ok(socket),
-        Err(Errno::INPROGRESS) => finish_connecting(&socket, options).map(|()| socket),
+        Err(Errno::INPROGRESS) => finish_connecting(&socket, patience).map(|()| socket),
         Err(errno) => Err(errno),
     }
 }

@@ -17,7 +17,8 @@ use super::socket::{
 use super::unix_objects;
 use super::unix_stream::{made_by_listening, remove_socket};
 use super::wire::Flow;
-use super::{Arrival, EndTraits, Frame, Mechanism, Opened, Opening, Pollable, RecvEnd, SendEnd};
+use super::{Arrival, EndTraits, Frame, GONE_IN_THE_MIDDLE, Mechanism, Opened, Opening};
+use super::{Pollable, RecvEnd, SendEnd};
 use crate::address::Address;
 use crate::capabilities::{Capabilities, Identity, Unit};
 use crate::error::{Error, Kind};
@@ -103,6 +104,9 @@ impl SendEnd for Sending {
         match self.link.send(frame, wait) {
             // The receiver is gone, and nothing was accepted: the next one may be there.
             Err(error) if error.is(&Kind::NoReceiver) || error.is(&Kind::Disconnected) => {
+                if frame.goes_on {
+                    return Err(Error::new(Kind::Disconnected, GONE_IN_THE_MIDDLE));
+                }
                 UnixPlace::of(&self.address)?.reconnect(self.link.descriptor())?;
                 self.link.send(frame, wait)
             }

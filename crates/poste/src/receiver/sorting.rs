@@ -4,11 +4,12 @@
 //! Where the bytes come from is the end's; how long to wait for more is the receiver's.
 
 use super::Receiver;
-use crate::envelope::{CallBlock, Header, PieceKind, Speaker, body_check};
-use crate::error::{Error, Kind};
+use crate::envelope::{CallBlock, PieceKind, Speaker};
+use crate::error::Error;
 use crate::joining::Origin;
-use crate::mechanism::{News, RAW_HINT};
+use crate::mechanism::News;
 use crate::message::{Place, WayBack};
+use crate::piece;
 
 impl Receiver {
     /// Looks at what arrived: whether it makes a whole message.
@@ -46,14 +47,8 @@ impl Receiver {
     fn open_envelope(&mut self) -> Result<bool, Error> {
         let arrival = &self.taken.arrival;
         let bytes = self.taken.end.bytes(arrival);
-        let (header, length) = Header::decode(bytes).map_err(|fault| corrupt(fault.text()))?;
+        let (header, length) = piece::open(bytes)?;
         let body = &bytes[length..];
-        if body.len() != header.size as usize {
-            return Err(corrupt("its envelope's size is not that of the piece".to_owned()));
-        }
-        if header.body_check.is_some_and(|check| check != body_check(body)) {
-            return Err(corrupt("the check of its body is wrong".to_owned()));
-        }
         if header.kind != PieceKind::Message {
             // An answer that nobody here waits for, or a peer that says more than we understand.
             return Ok(false);
@@ -97,10 +92,7 @@ impl Receiver {
     #[inline(always)]
     fn way_back(&self, call: Option<CallBlock>) -> WayBack {
         let descriptors = self.mechanism.capabilities.descriptors;
-        WayBack { call, piece_size: self.traits.piece_size, descriptors }
+        let check = self.options.check;
+        WayBack { call, piece_size: self.traits.piece_size, descriptors, check }
     }
-}
-
-fn corrupt(detail: String) -> Error {
-    Error::new(Kind::Corrupt, detail).with_hint(RAW_HINT)
 }

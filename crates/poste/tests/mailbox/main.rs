@@ -3,7 +3,6 @@
 mod basics;
 mod headers;
 mod hostile;
-mod kills;
 mod lifetime;
 mod peer;
 mod sealed;

@@ -194,8 +194,6 @@ fn main() {
         "make" => crate::lifetime::make(address),
         "full" => crate::lifetime::full(address),
         "sealed-sender" => crate::sealed::sender(address),
-        "kills-sender" => crate::kills::sender(&arguments),
-        "kills-receiver" => crate::kills::receiver(&arguments),
         other => panic!("{other}?"),
     }
 }

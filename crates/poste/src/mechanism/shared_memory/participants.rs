@@ -195,9 +195,9 @@ impl Mailbox {
     pub(crate) fn detach_receiver(&self, place: usize) {
         let _door = self.wait_for_door(place);
         self.bury_receiver(place);
+        self.wake_all();
         self.become_part(place, Part::Free);
         self.unlock(place);
-        self.wake_all();
     }
 
     /// Gives a sender's place back; its lane stays while something lies there.
@@ -251,6 +251,13 @@ impl Mailbox {
         }
     }
 
+    /// Whether somebody is dead and not buried.
+    pub(crate) fn has_dead(&self) -> bool {
+        self.parts().any(|(place, part)| {
+            matches!(part, Part::Sender | Part::Receiver) && self.is_dead(place, Proof::Process)
+        })
+    }
+
     /// Buries the dead: what a receiver had taken is ready again, a sender's lane is an orphan or, with
     /// nothing in it, gone. Takes away what was half done too. Says how many dead there were.
     /// `myself` is the caller's own place.
@@ -265,9 +272,6 @@ impl Mailbox {
             if self.is_littered(place) {
                 self.sweep(place);
             }
-        }
-        if count > 0 {
-            self.wake_all();
         }
         count
     }
@@ -301,7 +305,9 @@ impl Mailbox {
         }
     }
 
-    /// Buries the one in a place, if it still is that one and nobody else does.
+    /// Buries the one in a place, if it still is that one and nobody else does. Everybody is woken
+    /// before the place changes, which alone says that there is something to do: whoever is killed
+    /// before that leaves it to the next, and whoever is killed after has woken them.
     fn bury(&self, place: usize, part: Part, proof: Proof) -> bool {
         let Some(_door) = self.door(place) else { return false };
         if self.part(place) != part || !self.is_dead(place, proof) {
@@ -309,10 +315,13 @@ impl Mailbox {
         }
         if part == Part::Receiver {
             self.bury_receiver(place);
+            self.wake_all();
             self.become_part(place, Part::Free);
             return true;
         }
         bell::remove(self, place);
+        // It may have chosen a sleeper, and not woken it.
+        self.wake_all();
         self.become_part(place, Part::Orphan);
         if lane_file::open(self, place).is_ok_and(|file| file.lane.is_drained()) {
             self.free(place);

@@ -40,15 +40,14 @@ impl Mailbox {
         }
     }
 
-    /// Makes everybody look again.
+    /// Makes everybody look again. Nobody's announcement is taken away: a sleeper whose was, and who
+    /// was then not woken because this process was killed between, would be passed over from then
+    /// on, and nobody may know of this process that it died.
     pub(crate) fn wake_all(&self) {
         for (place, part) in self.parts() {
             if part != Part::Orphan {
-                Set::Asleep.leave(self.header(), place);
                 wake::alert(self.header(), place);
-                if Set::Armed.leave(self.header(), place)
-                    || self.field(place, participant::BELL).load(Ordering::Relaxed) != 0
-                {
+                if self.field(place, participant::BELL).load(Ordering::Relaxed) != 0 {
                     bell::ring(self, place);
                 }
             }

@@ -19,7 +19,8 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use super::mailbox::Mailbox;
 use super::participants::{Proof, myself};
 use crate::error::Error;
-use crate::wait::Wait;
+use crate::limits::{BLIND_SLEEP, BURIED_AFTER};
+use crate::wait::{Halt, Wait};
 
 /// The watcher of this process.
 static WATCHER: Mutex<Option<Watcher>> = Mutex::new(None);
@@ -103,6 +104,8 @@ impl Watch {
         drop(guard);
         if let (true, Some(own)) = (somebody_died, own) {
             own.recover(None, Proof::Process);
+            // Where another is burying it, and is killed, the caller does it, when it looks again.
+            self.complete &= !own.has_dead();
         }
         self.complete
     }
@@ -197,11 +200,13 @@ impl Watcher {
         Ok(())
     }
 
-    /// Takes note of a process's end: the mailboxes to look at.
-    fn ended(&mut self, pid: u32) -> Vec<Arc<Mailbox>> {
-        if let Some(process) = self.processes.remove(&pid) {
-            // It was added; deleting fails only where it is gone already.
-            let _ = epoll::delete(&self.epoll, &process);
+    /// Takes note of the ends of processes: the mailboxes to look at.
+    fn ended(&mut self, pids: &[u64]) -> Vec<Arc<Mailbox>> {
+        for pid in pids {
+            if let Some(process) = self.processes.remove(&(*pid as u32)) {
+                // It was added; deleting fails only where it is gone already.
+                let _ = epoll::delete(&self.epoll, &process);
+            }
         }
         self.mailboxes.iter().map(|watched| Arc::clone(&watched.mailbox)).collect()
     }
@@ -210,18 +215,30 @@ impl Watcher {
 /// What the thread does, as long as the process lives.
 fn watch(epoll: &OwnedFd, life: u64) {
     let mut ended = Vec::new();
-    while Wait::Forever.events(epoll.as_fd(), &mut ended).is_ok() {
+    // How soon to look again, where somebody is dead and not buried.
+    let mut again = None;
+    loop {
+        match again.map_or(Wait::Forever, Wait::For).events(epoll.as_fd(), &mut ended) {
+            Ok(()) => again = None,
+            Err(Halt::Later) => ended.clear(),
+            Err(_) => return,
+        }
         if ended.contains(&ENOUGH) {
             return;
         }
-        for pid in ended.drain(..) {
-            let mailboxes = match lock().as_mut().filter(|watcher| watcher.life == life) {
-                Some(watcher) => watcher.ended(pid as u32),
-                None => return,
-            };
-            for mailbox in mailboxes {
-                mailbox.recover(None, Proof::Process);
-            }
+        let mailboxes = match lock().as_mut().filter(|watcher| watcher.life == life) {
+            Some(watcher) => watcher.ended(&ended),
+            None => return,
+        };
+        for mailbox in &mailboxes {
+            mailbox.recover(None, Proof::Process);
         }
+        // Another is at it, behind the door, and may be killed there: nobody need know of that one.
+        let is_done = !mailboxes.iter().any(|mailbox| mailbox.has_dead());
+        again = match again {
+            _ if is_done => None,
+            None => Some(BURIED_AFTER),
+            Some(time) => Some((time * 2).min(BLIND_SLEEP)),
+        };
     }
 }

@@ -27,6 +27,7 @@ mod plain_peers;
 mod pollable;
 mod priority;
 mod refusals;
+mod replaced;
 mod sharing;
 mod streams;
 mod taking;
@@ -71,6 +72,7 @@ pub(crate) static ALL: &[&Clause] = &[
     &priority::OVERTAKING,
     &priority::LIMIT,
     &refusals::CLAUSE,
+    &replaced::CLAUSE,
     &sharing::CLAUSE,
     &streams::CLAUSE,
     &taking::CLAUSE,

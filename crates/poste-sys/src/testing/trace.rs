@@ -1,0 +1,223 @@
+//! Another process, run one instruction at a time.
+//!
+//! A tracer is one thread: what started the process is what steps it, so the value stays in its
+//! thread. The process is killed when the value is dropped, and when its tracer ends.
+//!
+//! Source: ptrace(2).
+
+use std::io;
+use std::marker::PhantomData;
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command};
+
+use rustix::io::Errno;
+use rustix::process::{Pid, WaitOptions, waitpid};
+
+use crate::last_errno;
+
+/// A process that stands still between two calls of [`Traced::run`].
+#[derive(Debug)]
+pub struct Traced {
+    child: Child,
+    /// Its end was seen.
+    is_over: bool,
+    /// ptrace is for the thread that started it.
+    _thread: PhantomData<*const ()>,
+}
+
+/// How far to run it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Run {
+    /// To the next signal, or its end.
+    On,
+    /// To the beginning or the end of a system call, whichever comes first.
+    ToCall,
+    /// One instruction.
+    Step,
+}
+
+/// Why it stands still.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stop {
+    /// One instruction was run.
+    Step,
+    /// A system call begins or ends.
+    Call,
+    /// It was sent this signal, which is kept from it.
+    Signal(i32),
+    /// It is over.
+    Over,
+}
+
+impl Traced {
+    /// Starts a command, and stops it at its first instruction.
+    ///
+    /// # Errors
+    /// `EPERM` where the machine forbids tracing; what starting it said.
+    pub fn start(command: &mut Command) -> io::Result<Traced> {
+        let ask = || {
+            let none = std::ptr::null_mut::<libc::c_void>();
+            // SAFETY: this request takes no arguments and touches no memory.
+            match unsafe { libc::ptrace(libc::PTRACE_TRACEME, 0, none, none) } {
+                0 => Ok(()),
+                _ => Err(io::Error::from(last_errno())),
+            }
+        };
+        // SAFETY: the closure makes one system call and touches no memory, so it may run between fork and exec.
+        unsafe { command.pre_exec(ask) };
+        let child = command.spawn()?;
+        let mut traced = Traced { child, is_over: false, _thread: PhantomData };
+        if traced.wait()? != Stop::Step {
+            return Err(io::Error::other("it ended before its first instruction"));
+        }
+        let options = libc::PTRACE_O_EXITKILL | libc::PTRACE_O_TRACESYSGOOD;
+        traced.request(libc::PTRACE_SETOPTIONS as i32, 0, options as usize)?;
+        Ok(traced)
+    }
+
+    /// The process, for its pipes and its number.
+    pub fn child(&mut self) -> &mut Child {
+        &mut self.child
+    }
+
+    /// Runs it so far, and says why it stands still.
+    ///
+    /// # Errors
+    /// `ESRCH` where it is over.
+    pub fn run(&mut self, how: Run) -> Result<Stop, Errno> {
+        let request = match how {
+            Run::On => libc::PTRACE_CONT,
+            Run::ToCall => libc::PTRACE_SYSCALL,
+            Run::Step => libc::PTRACE_SINGLESTEP,
+        };
+        self.request(request as i32, 0, 0)?;
+        self.wait()
+    }
+
+    /// Kills it where it stands, and waits for its end.
+    pub fn kill(&mut self) {
+        // One that is over can't be killed any more.
+        let _ = self.child.kill();
+        while !self.is_over {
+            if self.wait().is_err() {
+                break;
+            }
+        }
+    }
+
+    /// Lets it go on by itself.
+    ///
+    /// # Errors
+    /// `ESRCH` where it is over.
+    pub fn release(mut self) -> Result<(), Errno> {
+        self.request(libc::PTRACE_DETACH as i32, 0, 0)?;
+        self.is_over = true;
+        Ok(())
+    }
+
+    /// Whether the next instruction is a system call.
+    ///
+    /// # Errors
+    /// `ESRCH` where it is over.
+    #[cfg(target_arch = "x86_64")]
+    pub fn is_at_call(&self) -> Result<bool, Errno> {
+        const SYSCALL: u64 = 0x050f;
+        let word = self.peek(libc::PTRACE_PEEKTEXT as i32, self.place()? as usize)?;
+        Ok(word & 0xffff == SYSCALL)
+    }
+
+    /// Where its next instruction lies.
+    ///
+    /// # Errors
+    /// `ESRCH` where it is over.
+    #[cfg(target_arch = "x86_64")]
+    pub fn place(&self) -> Result<u64, Errno> {
+        let counter = std::mem::offset_of!(libc::user_regs_struct, rip);
+        self.peek(libc::PTRACE_PEEKUSER as i32, counter)
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    fn peek(&self, request: i32, address: usize) -> Result<u64, Errno> {
+        let mut word = 0_u64;
+        // SAFETY: the call itself, unlike its wrapper, stores the word that it read, which outlives the call.
+        let result = unsafe {
+            libc::syscall(libc::SYS_ptrace, request, self.number(), address, &raw mut word)
+        };
+        if result == 0 { Ok(word) } else { Err(last_errno()) }
+    }
+
+    fn number(&self) -> libc::pid_t {
+        self.child.id() as libc::pid_t
+    }
+
+    fn request(&self, request: i32, address: usize, data: usize) -> Result<(), Errno> {
+        let address = std::ptr::without_provenance_mut::<libc::c_void>(address);
+        let data = std::ptr::without_provenance_mut::<libc::c_void>(data);
+        // SAFETY: the requests that come here take numbers, and write no memory of ours.
+        match unsafe { libc::ptrace(request as _, self.number(), address, data) } {
+            -1 => Err(last_errno()),
+            _ => Ok(()),
+        }
+    }
+
+    fn wait(&mut self) -> Result<Stop, Errno> {
+        let pid = Pid::from_raw(self.number()).ok_or(Errno::SRCH)?;
+        let status = rustix::io::retry_on_intr(|| waitpid(Some(pid), WaitOptions::empty()))?;
+        let Some((_, status)) = status else { return Err(Errno::SRCH) };
+        const CALL: i32 = libc::SIGTRAP | 0x80;
+        Ok(match status.stopping_signal() {
+            Some(CALL) => Stop::Call,
+            Some(libc::SIGTRAP) => Stop::Step,
+            Some(signal) => Stop::Signal(signal),
+            None => {
+                self.is_over = true;
+                Stop::Over
+            }
+        })
+    }
+}
+
+impl Drop for Traced {
+    fn drop(&mut self) {
+        if !self.is_over {
+            self.kill();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+
+    fn skip(reason: &str) {
+        let line = format!("SKIPPED: a_process_is_run_step_by_step: {reason}\n");
+        eprint!("{line}");
+        if let Some(list) = std::env::var_os("POSTE_SKIPPED") {
+            let mut list = std::fs::File::options().append(true).create(true).open(list).unwrap();
+            list.write_all(line.as_bytes()).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_process_is_run_step_by_step() {
+        let mut traced = match Traced::start(&mut Command::new("true")) {
+            Err(error) if error.raw_os_error() == Some(libc::EPERM) => {
+                return skip("tracing is forbidden here");
+            }
+            started => started.unwrap(),
+        };
+        #[cfg(target_arch = "x86_64")]
+        let mut places = Vec::new();
+        for _ in 0..100 {
+            #[cfg(target_arch = "x86_64")]
+            places.push(traced.place().unwrap());
+            assert_eq!(traced.run(Run::Step).unwrap(), Stop::Step);
+        }
+        #[cfg(target_arch = "x86_64")]
+        assert!(places.windows(2).any(|two| two[0] != two[1]));
+        assert_eq!(traced.run(Run::ToCall).unwrap(), Stop::Call);
+        assert_eq!(traced.run(Run::On).unwrap(), Stop::Over);
+        assert_eq!(traced.run(Run::On), Err(Errno::SRCH));
+    }
+}
