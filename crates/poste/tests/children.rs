@@ -176,21 +176,6 @@ fn how_an_end_was_opened_the_child_learns() {
     finish(started);
 }
 
-/// Who wants two messages takes one and leaves the second to a child: the third is for the next reader.
-#[test]
-fn a_child_takes_no_more_than_its_parent_wanted() {
-    let (mut sender, mut receiver) = poste::pipe_with(&Options::new().take(2)).unwrap();
-    for body in ["first", "second", "third"] {
-        sender.send(body).unwrap();
-    }
-    assert_eq!(receiver.recv().unwrap().text().unwrap(), "first");
-    let same = rustix::io::dup(receiver.pollable().unwrap().descriptor).unwrap();
-    finish(receiver.spawn(&mut child("one")).unwrap());
-    let mut left = [0; 100];
-    let size = rustix::io::read(&same, &mut left).unwrap();
-    assert!(left[..size].ends_with(b"third"), "{:?}", left[..size].escape_ascii().to_string());
-}
-
 #[test]
 fn what_is_no_descriptor_or_was_read_ahead_is_refused() {
     let (sender, receiver) = poste::local().unwrap();
