@@ -102,11 +102,17 @@ impl Stream {
         beyond: impl FnOnce(&str) -> Failure,
     ) -> Result<Vec<u8>, Failure> {
         let mut whole = Vec::new();
-        let most = (limit as u64).saturating_add(1);
-        match (&mut self.file).take(most).read_to_end(&mut whole) {
-            Ok(_) if whole.len() > limit => Err(beyond(&self.name)),
-            Ok(_) => Ok(whole),
-            Err(error) => Err(failed("read", &self.name, &error)),
+        loop {
+            let start = whole.len();
+            let room = limit.saturating_add(1).saturating_sub(start).min(CHUNK);
+            whole.resize(start + room, 0);
+            let size = self.read(&mut whole[start..])?.len();
+            whole.truncate(start + size);
+            match size {
+                _ if whole.len() > limit => return Err(beyond(&self.name)),
+                0 => return Ok(whole),
+                _ => {}
+            }
         }
     }
 

@@ -16,7 +16,16 @@ use signal_hook::iterator::Signals;
 use crate::exit::{self, Stop};
 
 /// What is to be taken away when a signal ends the program.
-static LEFT: Mutex<Vec<Address>> = Mutex::new(Vec::new());
+static LEFT: Mutex<Vec<Left>> = Mutex::new(Vec::new());
+
+/// Something that is to be taken away.
+#[derive(Debug)]
+enum Left {
+    /// The socket that an end of ours made there, if it is still that one.
+    Made(Address),
+    /// Whatever has the name: its removal was asked for.
+    Named(Address),
+}
 
 /// What becomes of a signal.
 #[derive(Debug)]
@@ -58,14 +67,24 @@ pub(crate) fn watch() -> Result<(), Stop> {
     Ok(())
 }
 
-/// From now on this object goes when a signal ends the program.
-pub(crate) fn remove_at_end(address: &Address) {
-    LEFT.lock().unwrap_or_else(PoisonError::into_inner).push(address.clone());
+/// From now on the socket that an end of ours made goes when a signal ends the program; not another
+/// that has its name by then.
+pub(crate) fn remove_made_at_end(address: &Address) {
+    left().push(Left::Made(address.clone()));
+}
+
+/// From now on what has this name goes when a signal ends the program.
+pub(crate) fn remove_named_at_end(address: &Address) {
+    left().push(Left::Named(address.clone()));
+}
+
+fn left() -> MutexGuard<'static, Vec<Left>> {
+    LEFT.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The objects went, or are not ours any more: a later signal must not touch what has their names.
 pub(crate) fn forget_all() {
-    LEFT.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    left().clear();
 }
 
 /// From now on signals are noted, for [`noted`] and [`pass_to`].
@@ -120,10 +139,12 @@ pub(crate) fn at_end(action: impl FnOnce() + Send + 'static) {
 
 /// Ends the program as a signal does.
 pub(crate) fn end(signal: i32) -> ! {
-    let left = std::mem::take(&mut *LEFT.lock().unwrap_or_else(PoisonError::into_inner));
-    for address in &left {
+    for object in std::mem::take(&mut *left()) {
         // It may be gone already; nothing could be done about another reason here.
-        let _ = poste::remove(address.to_string());
+        let _ = match object {
+            Left::Made(address) => poste::remove_own(address.to_string()).map(drop),
+            Left::Named(address) => poste::remove(address.to_string()),
+        };
     }
     let actions = std::mem::take(&mut *ACTIONS.lock().unwrap_or_else(PoisonError::into_inner));
     actions.into_iter().rev().for_each(|action| action());

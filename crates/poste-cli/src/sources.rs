@@ -81,7 +81,7 @@ impl Sources {
             let receiver = Receiver::open_with(target.address.to_string(), &target.options)?;
             let receiver = receiver.manual();
             if target.makes_name {
-                signals::remove_at_end(receiver.address());
+                signals::remove_made_at_end(receiver.address());
             }
             notice::opened(&target.address, receiver.address(), receiver.capabilities());
             let address = Known(receiver.address().clone(), receiver.capabilities());

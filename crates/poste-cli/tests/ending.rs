@@ -25,6 +25,55 @@ fn a_signal_takes_the_socket_away() {
     }
 }
 
+/// A live owner is never displaced, whoever had its name before.
+#[test]
+fn a_signal_leaves_what_has_its_sockets_name_by_now() {
+    let scratch = Scratch::new();
+    let path = scratch.path("u");
+    let listening: [&[&str]; 5] = [
+        &["recv", "-f", "unix:./u"],
+        &["reply", "--echo", "unix:./u"],
+        &["send", "--listen", "unix:./u", "x"],
+        &["call", "--listen", "unix:./u", "x"],
+        &["relay", "unix:./u", "seqpacket:./s"],
+    ];
+    let mut behind = scratch.start_bare(&["recv", "-f", "seqpacket:./s"]);
+    for arguments in listening {
+        let mut child = scratch.start_bare(arguments);
+        wait_until(|| path.exists());
+        std::fs::remove_file(&path).unwrap();
+        let server = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        end(&mut child);
+        assert!(path.exists(), "{arguments:?}");
+        std::os::unix::net::UnixStream::connect(&path).unwrap();
+        drop(server);
+        std::fs::remove_file(&path).unwrap();
+        // Its own it takes away, with the claim.
+        let mut child = scratch.start_bare(arguments);
+        wait_until(|| path.exists());
+        end(&mut child);
+        assert!(!path.exists(), "{arguments:?}");
+        let claims = std::fs::read_dir(scratch.path("run/claims")).unwrap();
+        let names: Vec<_> = claims.flatten().map(|claim| claim.file_name()).collect();
+        assert!(names.iter().all(|name| !name.to_string_lossy().ends_with("_u")), "{names:?}");
+    }
+    end(&mut behind);
+}
+
+fn end(child: &mut std::process::Child) {
+    let pid = child.id().to_string();
+    assert!(Command::new("kill").args(["-s", "TERM", &pid]).status().unwrap().success());
+    assert_eq!(child.wait().unwrap().code(), Some(143));
+}
+
+fn wait_until(is_so: impl Fn() -> bool) {
+    let end = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    while !is_so() {
+        assert!(std::time::Instant::now() < end, "it doesn't come");
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+}
+
 #[test]
 fn a_closed_output_ends_it_quietly() {
     let scratch = Scratch::new();

@@ -3,8 +3,9 @@
 mod command;
 
 use std::io::Read as _;
+use std::process::Stdio;
 
-use command::Scratch;
+use command::{Outcome, Scratch};
 
 /// Sends with these arguments to a `recv` with those, and says what it printed.
 #[track_caller]
@@ -198,4 +199,40 @@ fn one_that_is_always_ready_doesnt_starve_the_others() {
     let outcome = scratch.run(&["recv", "--remove", "-n", "5", &busy, &calm]);
     let out = String::from_utf8(outcome.out).unwrap();
     assert_eq!(out.matches("calm").count(), 2, "{out}");
+}
+
+/// A shell after ssh, or a program run by node, leaves its standard input so.
+#[test]
+fn a_standard_input_that_does_not_block_is_read_to_its_end() {
+    let scratch = Scratch::new();
+    let queue = format!("mq:/poste-nonblocking-{}", std::process::id());
+    scratch.run(&["create", &queue]).prints("");
+    let mut server = scratch.start_bare(&["reply", "--echo", "-n", "1", "unix:./u"]);
+    let memory = format!("/poste-nonblocking-{}", std::process::id());
+    let verbs: [&[&str]; 3] = [
+        &["send", "--timeout", "10s", &queue],
+        &["call", "--timeout", "10s", "unix:./u"],
+        &["memory", "write", &memory],
+    ];
+    for arguments in verbs {
+        let (reader, writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).unwrap();
+        rustix::io::ioctl_fionbio(&reader, true).unwrap();
+        let mut command = scratch.poste(arguments);
+        command.stdin(reader).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let child = command.spawn().unwrap();
+        // The command keeps a copy of the reading end otherwise.
+        drop(command);
+        for part in ["in ", "two parts"] {
+            std::thread::sleep(std::time::Duration::from_millis(100));
+            rustix::io::write(&writer, part.as_bytes()).unwrap();
+        }
+        drop(writer);
+        let outcome = Outcome::of(&child.wait_with_output().unwrap());
+        assert_eq!((outcome.code, outcome.err.as_str()), (Some(0), ""), "{arguments:?}");
+        let answers = arguments[0] == "call";
+        assert_eq!(outcome.out, if answers { &b"in two parts\n"[..] } else { b"" });
+    }
+    assert!(server.wait().unwrap().success());
+    scratch.run(&["recv", "--remove", &queue]).prints("in two parts\n");
+    scratch.run(&["memory", "remove", &memory]).prints("");
 }

@@ -165,8 +165,9 @@ impl Duplex {
     /// # Errors
     /// As [`Sender::spawn`] and [`Receiver::spawn`].
     pub fn spawn(self, command: &mut Command) -> io::Result<Child> {
-        let (sending, options) = self.sender.hand_down()?;
-        let (receiving, _) = self.receiver.hand_down()?;
+        let (sending, _) = self.sender.hand_down()?;
+        // Both were opened with the same settings; of these the receiver has more to say.
+        let (receiving, options) = self.receiver.hand_down()?;
         let ends = if identity(&sending)? == identity(&receiving)? {
             vec![(Role::Side, receiving)]
         } else {

@@ -11,6 +11,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::FileType;
+use rustix::io::Errno;
 
 use crate::address::Address;
 use crate::error::{Error, Kind};
@@ -104,6 +105,46 @@ impl Garbage {
     }
 }
 
+/// Takes away the socket that this process made at an address, and nothing that has its place by
+/// now: for a program that ends on a signal, where no end can be dropped any more. Says whether it
+/// was there.
+///
+/// ```
+/// # fn main() -> Result<(), poste::Error> {
+/// # let path = std::env::temp_dir().join(format!("poste-doc-own-{}", std::process::id()));
+/// # let address = format!("unix:{}", path.display());
+/// let receiver = poste::Receiver::create(&address)?;
+/// // A handler of SIGTERM, in a thread of its own:
+/// assert!(poste::remove_own(receiver.address().to_string())?);
+/// assert!(!poste::remove_own(receiver.address().to_string())?);
+/// # Ok(()) }
+/// ```
+///
+/// # Errors
+/// `Invalid` for what is no address; what the system said.
+pub fn remove_own(address: impl AsRef<str>) -> Result<bool, Error> {
+    let on = |error: Error| error.on("remove", &address.as_ref());
+    let address = Address::parse(address.as_ref()).map_err(on)?;
+    take_own(&address).map_err(on)
+}
+
+fn take_own(address: &Address) -> Result<bool, Error> {
+    let place = path::of(address)?;
+    let Some((file, record)) = claim::own(&path::key(place)?)? else { return Ok(false) };
+    if record.address != path::absolute_address(address, place)?.to_string() {
+        return Ok(false);
+    }
+    let gone = |path: &Path| match rustix::fs::unlink(path) {
+        Ok(()) => Ok(true),
+        Err(Errno::NOENT) => Ok(false),
+        Err(errno) => Err(Error::system(errno, "")),
+    };
+    let was_there = stands(&record).map_or(Ok(false), |(place, _)| gone(&place))?;
+    // The name first, as in giving it back.
+    gone(&file)?;
+    Ok(was_there)
+}
+
 fn of_claim(claim: claim::Standing) -> Option<Garbage> {
     let mut proof = claim.proof?;
     let address = match &claim.record {
@@ -138,12 +179,9 @@ fn stands(record: &Record) -> Option<(PathBuf, Object)> {
 /// Whether somebody still has the socket: a child that its dead owner forked may serve it.
 fn is_open(record: &Record) -> bool {
     let Some((place, object)) = stands(record) else { return false };
-    let name = place.file_name();
-    // Where the kernel can't be asked, the dead owner is proof enough: it made the socket itself.
-    unix_diag::sockets().unwrap_or_default().iter().any(|socket| {
-        let bound = Path::new(OsStr::from_bytes(&socket.name));
-        socket.inode == Some(object.inode) && bound.file_name() == name
-    })
+    // Where the kernel can't be asked it is nobody's to take.
+    unix_diag::sockets()
+        .map_or(true, |sockets| sockets.iter().any(|socket| socket.may_be_at(&place, object)))
 }
 
 /// Takes a claim away with what its owner made; nobody gets the name meanwhile.

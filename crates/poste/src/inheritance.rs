@@ -6,7 +6,9 @@
 //!
 //! ```text
 //! POSTE_INHERITED = ENTRY;ENTRY…      ENTRY = ROLE=NUMBER:DEVICE:INODE,OPTION,OPTION…
-//! ROLE = sender | receiver | pair     OPTION = raw | mark=BYTE | check | message-size=BYTES
+//! ROLE = sender | receiver | pair
+//! OPTION = raw | mark=BYTE | check | message-size=BYTES | take=MESSAGES | body-only | half-close
+//!        | user=UID | group=GID | own-user
 //! ```
 
 use std::ffi::OsStr;
@@ -17,6 +19,7 @@ use std::process::{Child, Command};
 use poste_sys::hand_down::{self, Handed, Identity};
 use rustix::io::Errno;
 
+use crate::credentials::Allowed;
 use crate::error::{Error, Kind};
 use crate::options::{Framing, Options};
 
@@ -96,19 +99,8 @@ impl Role {
 impl Entry {
     fn to_text(&self) -> String {
         let (device, inode) = self.identity;
-        let mut text = format!("{}={}:{device}:{inode}", self.role.name(), self.number);
-        match self.options.framing {
-            Framing::Enveloped => {}
-            Framing::Raw => text.push_str(",raw"),
-            Framing::Delimited(mark) => text.push_str(&format!(",mark={mark}")),
-        }
-        if self.options.check {
-            text.push_str(",check");
-        }
-        if let Some(size) = self.options.message_size {
-            text.push_str(&format!(",message-size={size}"));
-        }
-        text
+        let place = format!("{}={}:{device}:{inode}", self.role.name(), self.number);
+        [vec![place], words(&self.options)].concat().join(",")
     }
 
     /// What a parent of another version says beyond this is not guessed at.
@@ -124,6 +116,12 @@ impl Entry {
                 ("mark", mark) => options = options.delimited(mark.parse().ok()?),
                 ("check", "") => options = options.check(),
                 ("message-size", size) => options = options.message_size(size.parse().ok()?),
+                ("take", messages) => options = options.take(messages.parse().ok()?),
+                ("body-only", "") => options = options.body_only(),
+                ("half-close", "") => options = options.half_close(),
+                ("user", uid) => options = options.require_user(uid.parse().ok()?),
+                ("group", gid) => options = options.require_group(gid.parse().ok()?),
+                ("own-user", "") => options.allowed.own_user = true,
                 _ => return None,
             }
         }
@@ -136,21 +134,87 @@ impl Entry {
     }
 }
 
+/// How an end was opened, in words. A new setting must be told to children too, or say here why not.
+fn words(options: &Options) -> Vec<String> {
+    let &Options {
+        framing,
+        check,
+        message_size,
+        take,
+        body_only,
+        half_close,
+        allowed: Allowed { user, group, own_user },
+        // What opening or making needed, and is done.
+        create: _,
+        capacity: _,
+        mode: _,
+        role: _,
+        patience: _,
+        // Only for queues, FIFOs with a claim and mailboxes, which are opened by their address.
+        message_type: _,
+        shared: _,
+        spin: _,
+        deliveries: _,
+    } = options;
+    let mut words = Vec::new();
+    match framing {
+        Framing::Enveloped => {}
+        Framing::Raw => words.push("raw".to_owned()),
+        Framing::Delimited(mark) => words.push(format!("mark={mark}")),
+    }
+    let mut value = |name: &str, value: Option<u64>| {
+        words.extend(value.map(|value| format!("{name}={value}")));
+    };
+    value("message-size", message_size.map(|size| size as u64));
+    value("take", take);
+    value("user", user.map(u64::from));
+    value("group", group.map(u64::from));
+    let alone = [
+        (check, "check"),
+        (body_only, "body-only"),
+        (half_close, "half-close"),
+        (own_user, "own-user"),
+    ];
+    words.extend(alone.iter().filter(|(is_set, _)| *is_set).map(|(_, name)| (*name).to_owned()));
+    words
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    /// Each setting alone, and all of them: what a child needs it reads as it was.
     #[test]
     fn what_a_parent_says_a_child_reads() {
-        let framings = [Framing::Enveloped, Framing::Raw, Framing::Delimited(b'\n')];
-        for (framing, role) in framings.into_iter().zip([Role::Sender, Role::Receiver, Role::Side])
+        let plain = Options::new;
+        let all = plain().delimited(b'\n').check().message_size(70_000).take(3).body_only();
+        let all = all.half_close().require_user(7).require_group(8);
+        let own = Allowed { own_user: true, ..Allowed::default() };
+        let settings = [
+            plain(),
+            plain().raw(),
+            plain().delimited(0),
+            plain().check(),
+            plain().message_size(usize::MAX),
+            plain().take(u64::MAX),
+            plain().body_only(),
+            plain().half_close(),
+            plain().require_user(0),
+            plain().require_group(u32::MAX),
+            Options { allowed: own, ..plain() },
+            all,
+        ];
+        for (options, role) in
+            settings.iter().zip([Role::Sender, Role::Receiver, Role::Side].iter().cycle())
         {
-            let options = Options { framing, message_size: Some(70_000), ..Options::new().check() };
-            let text = Entry { role, number: 7, identity: (14, 1 << 40), options }.to_text();
+            let entry =
+                Entry { role: *role, number: 7, identity: (14, 1 << 40), options: options.clone() };
+            let text = entry.to_text();
             let read = Entry::parse(&text).unwrap();
-            assert_eq!((read.role, read.number, read.identity), (role, 7, (14, 1 << 40)));
-            assert_eq!((read.options.framing, read.options.check), (framing, true));
-            assert_eq!(read.options.message_size, Some(70_000));
+            assert_eq!((read.role, read.number, read.identity), (*role, 7, (14, 1 << 40)));
+            // No setting has two words, so that equal words are equal settings.
+            assert_eq!(words(&read.options), words(options), "{text}");
+            assert_eq!(format!("{:?}", read.options), format!("{options:?}"), "{text}");
         }
     }
 

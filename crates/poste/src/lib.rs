@@ -63,7 +63,7 @@ pub use capabilities::{
 pub use credentials::Credentials;
 pub use duplex::{Duplex, local, local_with, pair, pair_with, pipe, pipe_with, pipes, pipes_with};
 pub use error::{Error, Kind};
-pub use garbage::{Garbage, garbage};
+pub use garbage::{Garbage, garbage, remove_own};
 pub use loan::Loan;
 pub use memory::Memory;
 pub use message::{Message, OwnedMessage};

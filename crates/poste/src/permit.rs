@@ -118,6 +118,7 @@ impl<'a> Permit<'a> {
     pub fn spawn(&self, command: &mut Command) -> io::Result<Child> {
         child::die_with_parent(command);
         let mut child = command.spawn()?;
+        // One that has ended already works no more under it.
         let Some(owner) = Owner::of(child.id()) else { return Ok(child) };
         // One write at the end of one small file: a reader sees all of it or nothing.
         let more = format!("command {owner}\nend\n");
@@ -376,6 +377,8 @@ mod tests {
             all
         };
         assert_eq!(mine(), []);
+        // The command's guard has this thread's name: one that is no text, as the kernel cuts them.
+        std::fs::write("/proc/thread-self/comm", b"poste-abcdefgh\xc3").unwrap();
         let mut command = permit.spawn(Command::new("sleep").arg("30")).unwrap();
         // As if this process were gone: its lock is free, and nobody gives anything back.
         lock::unlock(permit.record.as_fd()).unwrap();

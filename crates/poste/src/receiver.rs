@@ -439,7 +439,8 @@ impl Receiver {
 
     /// The end's descriptor, and how it was opened.
     pub(crate) fn hand_down(self) -> Result<(OwnedFd, Options), Error> {
-        let options = self.options.clone();
+        // What is left of the messages that were wanted.
+        let options = Options { take: self.wanted, ..self.options.clone() };
         Ok((self.into_descriptor()?, options))
     }
 

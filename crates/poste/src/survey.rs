@@ -73,7 +73,9 @@ impl Survey {
 
     /// Every Unix socket of this network namespace.
     pub(crate) fn sockets(&self) -> &[Socket] {
-        self.sockets.get_or_init(|| unix_diag::sockets().unwrap_or_else(|_| proc_sockets()))
+        self.sockets.get_or_init(|| {
+            unix_diag::sockets().or_else(|_| unix_diag::from_proc()).unwrap_or_default()
+        })
     }
 
     /// The object that is looked for, where it is one of this mechanism.
@@ -159,59 +161,7 @@ fn users() -> HashMap<u32, String> {
     })
 }
 
-/// The same from /proc, where the kernel has no unix_diag: without inodes, peers and users.
-fn proc_sockets() -> Vec<Socket> {
-    let text = fs::read("/proc/net/unix").unwrap_or_default();
-    let lines = text.split(|byte| *byte == b'\n').skip(1);
-    lines.filter_map(proc_socket).collect()
-}
-
-/// `Num: RefCount Protocol Flags Type St Inode Path`, numbers in hexadecimal but the inode.
-fn proc_socket(line: &[u8]) -> Option<Socket> {
-    const ACCEPTS: u32 = 0x10000;
-    let mut rest = line;
-    let mut words = [""; 7];
-    for word in &mut words {
-        rest = rest.trim_ascii_start();
-        let end = rest.iter().position(|byte| *byte == b' ').unwrap_or(rest.len());
-        *word = std::str::from_utf8(&rest[..end]).ok()?;
-        rest = &rest[end..];
-    }
-    let hex = |text: &str| u32::from_str_radix(text, 16).ok();
-    let name = rest.strip_prefix(b" ").unwrap_or(rest);
-    let name = match name.strip_prefix(b"@") {
-        // An abstract name: the zero byte before it is shown so.
-        Some(name) => [b"\0", name].concat(),
-        None => name.to_owned(),
-    };
-    Some(Socket {
-        number: words[6].parse().ok()?,
-        kind: hex(words[4])? as u8,
-        listens: hex(words[3])? & ACCEPTS != 0,
-        name,
-        ..Socket::default()
-    })
-}
-
 /// Where a process is.
 pub(crate) fn working_directory(pid: u32) -> Option<PathBuf> {
     fs::read_link(format!("/proc/{pid}/cwd")).ok()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_line_of_proc_is_read() {
-        let line = b"ffff0000: 00000002 00000000 00010000 0001 01 19543 /run/a b";
-        let socket = proc_socket(line).unwrap();
-        assert_eq!((socket.number, socket.kind, socket.listens), (19543, 1, true));
-        assert_eq!(socket.name, b"/run/a b");
-        let line = b"ffff0000: 00000003 00000000 00000000 0002 03   174 @x";
-        let socket = proc_socket(line).unwrap();
-        assert!(socket.kind == 2 && !socket.listens);
-        assert_eq!(socket.name, b"\0x");
-        assert_eq!(proc_socket(b""), None);
-    }
 }

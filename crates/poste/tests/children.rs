@@ -76,6 +76,10 @@ fn in_a_child() {
             assert_eq!(receiver.recv().unwrap().text().unwrap(), "b");
             assert_eq!(receiver.recv().unwrap_err().kind(), Kind::Disconnected);
         }
+        "one" => {
+            let mut receiver = Receiver::inherited().unwrap();
+            assert_eq!(receiver.recv().unwrap().text().unwrap(), "second");
+        }
         "grandchild" => {
             assert!(std::env::var_os("POSTE_INHERITED").is_some(), "the test is of use");
             assert_eq!(Sender::inherited().unwrap_err().kind(), Kind::NotFound);

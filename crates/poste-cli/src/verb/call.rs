@@ -21,7 +21,7 @@ pub(crate) fn run(args: &Call) -> Result<(), Stop> {
     let mut sender = Sender::open_with(target.address.to_string(), &target.options)
         .map_err(|error| explain(error.into(), &args.address))?;
     if target.makes_name {
-        signals::remove_at_end(sender.address());
+        signals::remove_made_at_end(sender.address());
     }
     notice::opened(&target.address, sender.address(), sender.capabilities());
     let left = || wait.left().map_or(Wait::Forever, Wait::For);

@@ -28,7 +28,7 @@ pub(crate) fn run(args: &Recv) -> Result<(), Stop> {
     let targets = resolve::receiving(args)?;
     let mut sources = Sources::open(&targets)?;
     if args.remove {
-        targets.iter().for_each(|target| signals::remove_at_end(&target.address));
+        targets.iter().for_each(|target| signals::remove_named_at_end(&target.address));
     }
     let mut printer = Printer::new(args);
     let received = receive(args, &mut sources, &mut printer);

@@ -165,7 +165,7 @@ impl Post {
     fn open(args: &Send, target: &Target, priority: u16) -> Result<Post, Stop> {
         let sender = Sender::open_with(target.address.to_string(), &target.options)?;
         if target.makes_name {
-            signals::remove_at_end(sender.address());
+            signals::remove_made_at_end(sender.address());
         }
         notice::opened(&target.address, sender.address(), sender.capabilities());
         Ok(Post {

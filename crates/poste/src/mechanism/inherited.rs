@@ -65,7 +65,12 @@ pub(crate) fn handed_sender(
     let number = descriptor.as_raw_fd();
     check_way(&descriptor, number, Way::Out)?;
     Ok(match Handed::of(&descriptor)? {
-        Handed::Side => (&pair::MECHANISM, pair::sender(Arc::new(descriptor), options)?),
+        Handed::Side => {
+            if options.allowed.is_restricted() {
+                options.allowed.check(&peer(&descriptor))?;
+            }
+            (&pair::MECHANISM, pair::sender(Arc::new(descriptor), options)?)
+        }
         Handed::Pipe => {
             let address = Address::new(pipe::MECHANISM.scheme, "")?;
             let opening = Opening { address: &address, options };

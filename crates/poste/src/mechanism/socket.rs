@@ -215,7 +215,7 @@ impl Drop for Bound {
 /// nobody, and, since it shows only its own network namespace, a connection must be refused.
 fn may_be_served(path: &Path, object: Object) -> bool {
     let nobody_bound = unix_diag::sockets()
-        .is_ok_and(|sockets| sockets.iter().all(|socket| socket.inode != Some(object.inode)));
+        .is_ok_and(|sockets| !sockets.iter().any(|socket| socket.may_be_at(path, object)));
     if !nobody_bound {
         return true;
     }

@@ -234,8 +234,7 @@ fn make(key: i32, opening: &Opening<'_>) -> Result<Queue, Error> {
 fn check(queue: Queue, opening: &Opening<'_>) -> Result<Queue, Error> {
     let options = opening.options;
     if options.create != Create::No {
-        // Who may only send can't ask whose it is.
-        sysv::status(queue).map_or(Ok(()), |status| refuse_planted(status.uid))?;
+        refuse_planted(user_of(queue)?)?;
     }
     if options.capacity.is_none() && options.mode.is_none() {
         return Ok(queue);
@@ -261,6 +260,20 @@ fn check(queue: Queue, opening: &Opening<'_>) -> Result<Queue, Error> {
     let address = opening.address.bare();
     Err(Error::new(Kind::Mismatch, format!("the queue has {}", differs.join(", and ")))
         .with_hint(format!("use it as it is, or make it anew: poste remove {address}")))
+}
+
+/// Whose the queue is. Who may only send can't ask for it (IPC_STAT); /proc shows it to everybody.
+fn user_of(queue: Queue) -> Result<u32, Error> {
+    let errno = match sysv::status(queue) {
+        Ok(status) => return Ok(status.uid),
+        Err(errno) => errno,
+    };
+    let text = std::fs::read_to_string("/proc/sysvipc/msg").unwrap_or_default();
+    let mut lines = text.lines().skip(1).filter_map(Line::read);
+    lines.find(|line| line.number == queue.number()).map(|line| line.uid).ok_or_else(|| {
+        Error::system(errno, "whose the queue is can't be read")
+            .with_hint("choose another key; or, if it is to be trusted, open it without create")
+    })
 }
 
 /// Who owns the queue, as far as this process may look.

@@ -63,8 +63,8 @@ pub(super) fn list(survey: &Survey, scheme: &'static str, kind: u8) -> Listing {
     if let Some(address) = wanted {
         let place = Path::new(OsStr::from_bytes(address.rest()));
         let is_other = |stat: &Stat| {
-            let inode = path::object(stat).inode;
-            survey.sockets().iter().any(|socket| socket.inode == Some(inode))
+            let object = path::object(stat);
+            survey.sockets().iter().any(|socket| socket.may_be_at(place, object))
         };
         if let Some(stat) = socket_at(place).filter(|stat| !is_other(stat)) {
             let mut object = named(survey, scheme, address.bare(), place, &stat);
@@ -132,18 +132,19 @@ fn address_of(survey: &Survey, scheme: &'static str, socket: &Socket) -> Found {
         return address([b"@", name].concat());
     }
     let given = Path::new(OsStr::from_bytes(&socket.name));
-    let Some(inode) = socket.inode else {
+    if socket.place.is_none() {
         // An old kernel: the name is all there is.
         return match given.is_absolute() {
             true => address(socket.name.clone()),
             false => Found::Hidden,
         };
+    }
+    let is_it = |place: &Path| {
+        socket_at(place).is_some_and(|stat| socket.may_be_at(place, path::object(&stat)))
     };
-    let is_it =
-        |place: &Path| socket_at(place).is_some_and(|stat| path::object(&stat).inode == inode);
     for (_, record, claimed) in survey.claimed(scheme) {
         let place = Path::new(OsStr::from_bytes(claimed.rest()));
-        if record.object.is_some_and(|object| object.inode == inode) && is_it(place) {
+        if record.object.is_some_and(|object| socket.may_be_at(place, object)) && is_it(place) {
             return Found::At(claimed.bare());
         }
     }
@@ -218,8 +219,8 @@ fn bound(
     } else {
         let is_accepted = |other: &&Socket| {
             !other.listens
-                && (other.kind, &other.name, other.inode)
-                    == (socket.kind, &socket.name, socket.inode)
+                && (other.kind, &other.name, other.place)
+                    == (socket.kind, &socket.name, socket.place)
         };
         let (mut connections, mut bytes) = (0, Some(0));
         for accepted in survey.sockets().iter().filter(is_accepted) {

@@ -214,6 +214,18 @@ pub(crate) fn holder(key: &str) -> Result<Option<Owner>, Error> {
     Ok(owner.filter(|owner| is_held && !owner.is_gone()))
 }
 
+/// A name that this very process has claimed: the claim's file, and what it says.
+///
+/// # Errors
+/// What the system said of the directory.
+pub(crate) fn own(key: &str) -> Result<Option<(PathBuf, Record)>, Error> {
+    let Some(directory) = runtime::existing_part(CLAIMS)? else { return Ok(None) };
+    let path = directory.join(file_name(key));
+    let Ok(file) = open_with(&path, OFlags::empty()) else { return Ok(None) };
+    let record = read(&file).filter(|record| record.owner == Owner::myself());
+    Ok(record.map(|record| (path, record)))
+}
+
 /// The lock is held: takes over if its owner is gone all the same (a forked child has the lock).
 /// `None`: somebody else was faster; look again.
 fn take_over(path: &Path, held: File, record: &Record) -> Result<Option<Claim>, Error> {

@@ -90,8 +90,17 @@ impl Helper {
 
     /// One that another user runs; `None`, said aloud, where that can't be.
     pub(crate) fn of_a_stranger(test: &str) -> Option<Helper> {
+        Helper::of_user(STRANGER, test)
+    }
+
+    /// One of a further user, no friend of the first.
+    pub(crate) fn of_another_stranger(test: &str) -> Option<Helper> {
+        Helper::of_user(STRANGER - 1, test)
+    }
+
+    fn of_user(user: u32, test: &str) -> Option<Helper> {
         let mut command = Helper::command();
-        command.uid(STRANGER).gid(STRANGER).env("POSTE_DIR", "/nowhere");
+        command.uid(user).gid(user).env("POSTE_DIR", "/nowhere");
         if rustix::process::geteuid().is_root() && can_run(&mut command) {
             return Some(Helper::start(&mut command));
         }
@@ -205,6 +214,21 @@ impl Open {
             "make-semaphore" => drop(Semaphore::create(rest, 1)?),
             "remove-semaphore" => Semaphore::remove(rest)?,
             "permit" => drop(Permit::take(&Semaphore::open(rest)?, Wait::Not)?),
+            // A permit that is kept as long as this process lives.
+            "hold" => {
+                let semaphore = Box::leak(Box::new(Semaphore::open(rest)?));
+                std::mem::forget(Permit::take(semaphore, Wait::Not)?);
+            }
+            "gc" => {
+                let garbage = poste::garbage()?;
+                let count = garbage.len();
+                garbage.into_iter().try_for_each(poste::Garbage::take_away)?;
+                return Ok(count.to_string());
+            }
+            "rename" => {
+                let name = if rest == "torn" { b"poste-abcdefgh\xc3" } else { b"poste-abcdefghi" };
+                fs::write("/proc/self/comm", name).unwrap();
+            }
             "again" => {
                 for _ in 0..200 {
                     drop(Receiver::create(rest)?);
@@ -217,6 +241,7 @@ impl Open {
                 }
             }
             "connect" => self.senders.push(Sender::open(rest)?),
+            "connect-or-make" => self.senders.push(Sender::create(rest)?),
             "send" => {
                 self.senders.last_mut().unwrap().send_timeout(rest, Duration::from_millis(200))?;
             }

@@ -6,7 +6,7 @@ use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use poste::Options;
+use poste::{Options, Semaphore};
 
 use crate::helper::{Folder, Helper, STRANGER, names_in, skip};
 
@@ -148,6 +148,36 @@ fn a_foreign_server_is_not_taken_for_what_a_dead_owner_left() {
     }
     let test = "a_foreign_server_is_not_taken_for_what_a_dead_owner_left";
     skip(test, "this file system doesn't use the numbers of its objects again");
+}
+
+/// The kernel cuts a program's name after 15 bytes, in the middle of a letter if need be, and /proc
+/// shows it so.
+#[test]
+fn a_name_that_is_no_text_costs_a_living_owner_nothing() {
+    let folder = Folder::new();
+    let runtime = folder.private("runtime");
+    let lock = format!("poste-torn-{}", std::process::id());
+    let semaphore = Semaphore::create(&lock, 1).unwrap();
+    for (while_claiming, later) in [("torn", "torn"), ("torn", "sound"), ("sound", "torn")] {
+        let address = format!("unix:{}", folder.join("x").display());
+        let mut owner = Helper::new(&runtime);
+        owner.must(&format!("rename {while_claiming}"));
+        owner.must(&format!("receive {address}"));
+        owner.must(&format!("hold {lock}"));
+        owner.must(&format!("rename {later}"));
+        let mut next = Helper::new(&runtime);
+        next.refuses(&format!("receive {address}"), "name_in_use");
+        assert_eq!(next.must("gc"), "0", "{while_claiming}, then {later}");
+        assert_eq!(semaphore.value(), 0);
+        next.must(&format!("connect {address}"));
+        next.must("send to its owner");
+        assert_eq!(owner.must("recv"), "to its owner");
+        owner.kill();
+        // What it had is free as soon as it is gone.
+        next.must(&format!("receive {address}"));
+        assert_eq!((next.must("gc").as_str(), semaphore.value()), ("1", 1));
+    }
+    Semaphore::remove(&lock).unwrap();
 }
 
 #[test]

@@ -170,6 +170,14 @@ fn names_that_a_stranger_has_taken_first_are_not_used() {
         helper.must("close");
         stranger.must(&format!("remove {queue}"));
     }
+    // Also where a sender alone may come in: the kernel doesn't tell one whose it is. (Root may ask.)
+    let Some(mut other) = Helper::of_another_stranger(test) else { return };
+    let queue = format!("sysv:{key:#x}");
+    stranger.must(&format!("create {queue}?mode=0622"));
+    let told = other.refuses(&format!("connect-or-make {queue}"), "permission");
+    assert!(told.contains("65534"), "it says whose it is: {told}");
+    other.must(&format!("connect {queue}"));
+    stranger.must(&format!("remove {queue}"));
     let taken = format!("@poste-squatted-{number}");
     for scheme in ["unix", "seqpacket"] {
         stranger.must(&format!("receive {scheme}:{taken}"));

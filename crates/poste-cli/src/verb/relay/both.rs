@@ -23,7 +23,7 @@ pub(super) fn run(args: &Relay) -> Result<(), Stop> {
     let (from, to) = resolve::relaying_both(args)?;
     let mut next = Some(connect(&to)?);
     let mut listener = Receiver::open_with(from.address.to_string(), &from.options)?;
-    signals::remove_at_end(listener.address());
+    signals::remove_made_at_end(listener.address());
     notice::opened(&from.address, listener.address(), listener.capabilities());
     let ended = loop {
         let here = match listener.accept(Wait::Forever) {
