@@ -224,7 +224,6 @@ impl Error {
 
     /// Whether only time was missing: the same call may do it later. Where nobody receives, that is
     /// so if the end waits for one who does, and not where the system has refused.
-    #[cfg(feature = "tokio")]
     pub(crate) fn is_passing(&self) -> bool {
         match self.0.kind {
             Kind::Full | Kind::Empty | Kind::TimedOut => true,
