@@ -8,8 +8,6 @@ use std::ffi::OsString;
 use std::io::{self, Read as _, Write as _};
 use std::process::{Child, Command, Stdio};
 
-use poste::limits::MESSAGE_MAX;
-
 use crate::output::{Shown, has_priority};
 use crate::sources::Origin;
 
@@ -31,16 +29,18 @@ pub(crate) fn run(
 /// Runs it for a question: what it prints is the answer.
 ///
 /// # Errors
-/// In words: it could not be started, it failed, or its answer is larger than a message may be.
+/// In words: it could not be started, it failed, or its answer is larger than a message may be, which
+/// is `limit` bytes.
 pub(crate) fn ask(
     words: &[OsString],
     question: &Shown<'_>,
     origin: Origin<'_>,
     is_raw: bool,
+    limit: usize,
 ) -> Result<Vec<u8>, String> {
     let mut child = start(words, question, origin, is_raw, Stdio::piped())?;
     let mut answer = Vec::new();
-    let most = MESSAGE_MAX as u64 + 1;
+    let most = (limit as u64).saturating_add(1);
     // It may print before it has read all of its input. This thread has started it, and stays.
     let passed = std::thread::scope(|scope| {
         let Some(output) = child.stdout.take() else { unreachable!("it is a pipe") };
@@ -49,11 +49,11 @@ pub(crate) fn ask(
         let fed = feeding.join().unwrap_or_else(|_| Err("its input was lost".to_owned()));
         read.map_err(|error| format!("cannot read what it printed: {error}")).and(fed)
     });
-    if answer.len() > MESSAGE_MAX {
+    if answer.len() > limit {
         // Nobody reads what else it prints.
         let _ = child.kill();
         let _ = child.wait();
-        return Err(format!("{} printed more than {MESSAGE_MAX} bytes", name(words)));
+        return Err(format!("{} printed more than {limit} bytes", name(words)));
     }
     end(&mut child, words).and(passed)?;
     Ok(answer)

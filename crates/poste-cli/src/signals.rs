@@ -53,7 +53,7 @@ pub(crate) fn watch() -> Result<(), Stop> {
         let errno = Errno::from_io_error(&error).unwrap_or(Errno::IO);
         Error::system(errno, "").on("watch for", &"signals")
     })?;
-    std::thread::spawn(move || {
+    let watch = move || {
         for signal in signals.forever() {
             let mut fate = fate();
             match &mut *fate {
@@ -63,8 +63,14 @@ pub(crate) fn watch() -> Result<(), Stop> {
                 Fate::Passed(command) => pass(signal, *command),
             }
         }
-    });
-    Ok(())
+    };
+    match std::thread::Builder::new().name("signals".to_owned()).spawn(watch) {
+        Ok(_) => Ok(()),
+        Err(error) => {
+            let errno = Errno::from_io_error(&error).unwrap_or(Errno::AGAIN);
+            Err(Error::system(errno, "no thread can be made").on("watch for", &"signals").into())
+        }
+    }
 }
 
 /// From now on the socket that an end of ours made goes when a signal ends the program; not another

@@ -84,6 +84,18 @@ fn a_command_that_fails_is_1_for_its_caller() {
     }
 }
 
+#[test]
+fn what_a_command_answers_may_be_as_large_as_a_message() {
+    let scratch = Scratch::new();
+    let ask = |size: &str, zeros: &str| {
+        let command = ["--message-size", size, "--", "head", "-c", zeros, "/dev/zero"];
+        ask(&scratch, "unix:./u", &command, &["--message-size", size, "--format", "exact", "hi"])
+    };
+    ask("100", "100").prints([0; 100]);
+    ask("100", "101").fails(1, "head printed more than 100 bytes");
+    ask("17M", "17825792").prints(vec![0; 17 << 20]);
+}
+
 /// Without an envelope the end of the connection says that no answer comes; the server goes on.
 #[test]
 fn a_command_that_fails_ends_the_connection_of_a_raw_caller() {

@@ -253,3 +253,131 @@ fn the_end_of_one_direction_passes_and_the_other_goes_on() {
     server.join().unwrap();
     drop(relay);
 }
+
+/// A server at `./out` and a relay between: each line of a client comes back from there.
+struct Between {
+    scratch: Scratch,
+    relay: std::process::Child,
+}
+
+impl Between {
+    /// A relay to a server that listens there by then.
+    fn new(scratch: Scratch) -> Between {
+        let relay = scratch.start_bare(&["relay", "--both", "--raw", "unix:./in", "unix:./out"]);
+        wait_for(&scratch, "in");
+        Between { scratch, relay }
+    }
+
+    fn client(&self) -> UnixStream {
+        let client = UnixStream::connect(self.scratch.path("in")).unwrap();
+        client.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        client
+    }
+
+    /// What it has said when it is ended.
+    fn end(self) -> String {
+        let pid = self.relay.id().to_string();
+        std::process::Command::new("kill").arg(&pid).status().unwrap();
+        let output = self.relay.wait_with_output().unwrap();
+        assert_eq!(output.status.code(), Some(143), "{output:?}");
+        String::from_utf8(output.stderr).unwrap()
+    }
+}
+
+/// Whether what is written at one side comes out at the other.
+fn passes(from: &mut UnixStream, to: &mut UnixStream) -> bool {
+    from.write_all(b"a line").unwrap();
+    let mut read = [0; 6];
+    to.read_exact(&mut read).is_ok() && &read == b"a line"
+}
+
+fn accept(server: &UnixListener) -> UnixStream {
+    let (stream, _) = server.accept().unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    stream
+}
+
+#[test]
+fn a_connection_that_finds_nobody_ends_alone() {
+    let scratch = Scratch::new();
+    let server = UnixListener::bind(scratch.path("out")).unwrap();
+    let between = Between::new(scratch);
+    let (mut first, mut behind_first) = (between.client(), accept(&server));
+    assert!(passes(&mut first, &mut behind_first) && passes(&mut behind_first, &mut first));
+    drop(server);
+    std::fs::remove_file(between.scratch.path("out")).unwrap();
+    let mut second = between.client();
+    assert_eq!(second.read(&mut [0; 9]).unwrap(), 0, "it is closed");
+    assert!(passes(&mut first, &mut behind_first) && passes(&mut behind_first, &mut first));
+    let server = UnixListener::bind(between.scratch.path("out")).unwrap();
+    let (mut third, mut behind_third) = (between.client(), accept(&server));
+    assert!(passes(&mut third, &mut behind_third) && passes(&mut first, &mut behind_first));
+    let said = between.end();
+    assert!(said.contains("notice: ") && said.contains("is closed"), "{said}");
+}
+
+/// As at a limit of threads: a stack is more memory than it may have.
+#[test]
+fn where_no_thread_can_be_made_one_connection_ends_and_the_others_go_on() {
+    use rustix::process::{Pid, Resource, Rlimit, prlimit};
+    let scratch = Scratch::new();
+    let server = UnixListener::bind(scratch.path("out")).unwrap();
+    let between = Between::new(scratch);
+    let (mut first, mut behind_first) = (between.client(), accept(&server));
+    assert!(passes(&mut first, &mut behind_first));
+    let pid = Pid::from_raw(between.relay.id() as i32);
+    let pages = std::fs::read_to_string(format!("/proc/{}/statm", between.relay.id())).unwrap();
+    let pages: u64 = pages.split(' ').next().unwrap().parse().unwrap();
+    let size = pages * rustix::param::page_size() as u64;
+    let limit = Rlimit { current: Some(size + (1 << 20)), maximum: None };
+    let before = prlimit(pid, Resource::As, limit).unwrap();
+    let mut second = between.client();
+    assert_eq!(second.read(&mut [0; 9]).unwrap(), 0, "it is closed");
+    let mut behind_second = accept(&server);
+    assert_eq!(behind_second.read(&mut [0; 9]).unwrap(), 0, "so is the one behind it");
+    assert!(passes(&mut first, &mut behind_first) && passes(&mut behind_first, &mut first));
+    prlimit(pid, Resource::As, before).unwrap();
+    let (mut third, mut behind_third) = (between.client(), accept(&server));
+    assert!(passes(&mut third, &mut behind_third));
+    let said = between.end();
+    assert!(said.contains("no further thread can be made") && !said.contains("panic"), "{said}");
+}
+
+#[test]
+fn no_more_than_two_hundred_connections_are_joined_at_once() {
+    let scratch = Scratch::new();
+    let server = UnixListener::bind(scratch.path("out")).unwrap();
+    let between = Between::new(scratch);
+    let mut joined: Vec<_> = (0..200).map(|_| (between.client(), accept(&server))).collect();
+    for (client, behind) in &mut joined {
+        assert!(passes(client, behind));
+    }
+    let mut late = between.client();
+    server.set_nonblocking(true).unwrap();
+    std::thread::sleep(Duration::from_millis(300));
+    assert!(server.accept().is_err(), "one more waits");
+    server.set_nonblocking(false).unwrap();
+    drop(joined.pop());
+    assert!(passes(&mut late, &mut accept(&server)), "until there is a place");
+    drop((joined, late));
+    assert_eq!(between.end().lines().count(), 2);
+}
+
+/// Who sends descriptors learns nothing of where they go: the relay says what stays behind.
+#[test]
+fn descriptors_that_cannot_go_on_are_said() {
+    let scratch = Scratch::new();
+    let queue = format!("mq:/poste-relay-descriptors-{}", std::process::id());
+    scratch.run(&["create", &queue]).prints("");
+    let relay = relay(&scratch, &["-n", "2", "unix:./in", &queue]);
+    let mut sender = poste::Sender::open(format!("unix:{}", scratch.path("in").display())).unwrap();
+    let file = std::fs::File::open("/dev/null").unwrap();
+    let descriptors = [std::os::fd::AsFd::as_fd(&file); 2];
+    sender.send(poste::Outgoing::from("with two").descriptors(&descriptors)).unwrap();
+    sender.send("with none").unwrap();
+    let outcome = relay.end();
+    assert_eq!(outcome.code, Some(0), "{outcome:?}");
+    let words = "notice: a message's descriptors, 2 of them, can't go on to mq:";
+    assert!(outcome.err.starts_with(words) && outcome.err.lines().count() == 1, "{outcome:?}");
+    scratch.run(&["recv", "-n", "2", "--remove", &queue]).prints("with two\nwith none\n");
+}

@@ -88,6 +88,31 @@ fn page() -> Option<&'static AtomicU64> {
 
 #[cfg(test)]
 mod tests {
+    /// In a process of its own: only one with no other threads may fork.
+    #[test]
+    fn a_forked_child_has_another_life() {
+        const ALONE: &str = "POSTE_SYS_FORKS";
+        if std::env::var_os(ALONE).is_none() {
+            let name = "fork::tests::a_forked_child_has_another_life";
+            let mut again = std::process::Command::new(std::env::current_exe().unwrap());
+            again.args(["--exact", name, "--nocapture", "--test-threads=1"]).env(ALONE, "1");
+            let done = again.output().unwrap();
+            let said = String::from_utf8_lossy(&done.stdout);
+            assert!(done.status.success() && said.contains("1 passed"), "{done:?}");
+            return;
+        }
+        let (life, number) = (super::Life::this(), super::life());
+        let in_child = || {
+            let (other, lasts) = (super::life(), life.lasts());
+            let own = super::Life::this();
+            // A grandchild's is another again.
+            let nested = crate::testing::in_a_forked_child(|| i32::from(own.lasts()));
+            i32::from(lasts || other == number || !own.lasts() || nested != 0)
+        };
+        assert_eq!(crate::testing::in_a_forked_child(in_child), 0);
+        assert!(life.lasts() && super::life() == number, "the parent's goes on");
+    }
+
     #[test]
     fn a_life_lasts() {
         assert_ne!(super::life(), 0);

@@ -26,7 +26,7 @@ use crate::name::claim::{self, Object};
 use crate::name::owner::Owner;
 use crate::name::runtime;
 use crate::semaphore::{NamedFile, Semaphore};
-use crate::wait::Wait;
+use crate::wait::{Halt, Wait};
 
 /// The part of the runtime directory that holds the records.
 const PERMITS: &str = "permits";
@@ -36,6 +36,12 @@ const DYING: Wait = Wait::For(Duration::from_millis(200));
 
 /// How often it is looked whether that is done.
 const DYING_PAUSE: Duration = Duration::from_millis(1);
+
+/// How long giving one back waits for another who does, which is a few system calls.
+const TURN: Wait = Wait::For(Duration::from_secs(5));
+
+/// How often that one is looked for.
+const TURN_PAUSE: Duration = Duration::from_millis(1);
 
 /// The largest record that is read: a name and a few numbers.
 const RECORD_MAX: usize = 4 << 10;
@@ -191,13 +197,19 @@ impl LostPermit {
     /// Gives it back (sem_post), once, whoever else tries that at the same time.
     ///
     /// # Errors
-    /// `NotFound` where somebody else gave it back meanwhile; as [`Semaphore::open`] and
+    /// `NotFound` where somebody else gave it back meanwhile; `TimedOut` where somebody is about it for
+    /// more than 5 seconds; as [`Semaphore::open`] and
     /// [`Semaphore::post`].
     pub fn give_back(&self) -> Result<(), Error> {
         let on = |error: Error| error.on("give back a permit of", &self.note.semaphore);
         let file = open(&self.path).map_err(|errno| on(system(errno, &self.path)))?;
         // One at a time; the lock of the record itself may still be held by a child of the dead.
-        flock(&file, FlockOperation::LockExclusive).map_err(|e| on(system(e, &self.path)))?;
+        TURN.retry(TURN_PAUSE, |_| flock(&file, FlockOperation::NonBlockingLockExclusive))
+            .map_err(|halt| match halt {
+                Halt::System(errno) => on(system(errno, &self.path)),
+                Halt::Later => on(Error::new(Kind::TimedOut, "another program is at its record")
+                    .with_hint("see who holds it: lsof and the path of the record")),
+            })?;
         let is_ours = claim::is_at(&file, &self.path) && read(&file).as_ref() == Some(&self.note);
         if !is_ours || !is_lost(&file, &self.note) {
             return Err(on(Error::new(Kind::NotFound, "another program gave it back just now")

@@ -10,7 +10,7 @@ use std::os::fd::AsFd as _;
 use std::time::Duration;
 
 use poste::limits::PIECE_MAX;
-use poste::{Level, Message, Outgoing, Peers, Priorities, Redelivers, Sender, Wait};
+use poste::{Address, Level, Message, Outgoing, Peers, Priorities, Redelivers, Sender, Wait};
 
 use crate::args::Relay;
 use crate::exit::{Code, Failure, Stop};
@@ -108,7 +108,8 @@ impl Onward {
     fn pass(&mut self, message: &mut Message<'_>) -> Result<(), Stop> {
         let descriptors = message.take_descriptors();
         let mut descriptors: Vec<_> = descriptors.iter().map(|one| one.as_fd()).collect();
-        if !self.sender.capabilities().descriptors {
+        if !descriptors.is_empty() && !self.sender.capabilities().descriptors {
+            notice::say(&lost(descriptors.len(), self.sender.address()));
             descriptors.clear();
         }
         let body = &message[..];
@@ -117,11 +118,14 @@ impl Onward {
         }
         if !self.ending.is_empty() {
             let line = [body, self.ending].concat();
-            return self.send(self.like(message, &line));
+            return self.send(self.like(message, &line).descriptors(&descriptors));
         }
         body.chunks(self.cut_at).enumerate().try_for_each(|(index, part)| {
             let outgoing = self.like(message, part);
-            self.send(if index == 0 { outgoing } else { outgoing.goes_on() })
+            self.send(match index {
+                0 => outgoing.descriptors(&descriptors),
+                _ => outgoing.goes_on(),
+            })
         })
     }
 
@@ -177,4 +181,9 @@ impl Onward {
             "allow more time: --timeout 1m, or without --timeout for ever",
         )
     }
+}
+
+/// What is said of descriptors that stay behind.
+fn lost(count: usize, to: &Address) -> String {
+    format!("a message's descriptors, {count} of them, can't go on to {to} and are closed")
 }

@@ -6,6 +6,7 @@
 use std::borrow::Cow;
 use std::os::unix::ffi::OsStrExt as _;
 
+use poste::limits::MESSAGE_MAX;
 use poste::{Kind, Message};
 
 use crate::args::Reply;
@@ -82,5 +83,6 @@ fn make<'a>(
         return Ok(shown.body.into());
     }
     let is_raw = resolve::is_raw(&args.channel);
-    command::ask(&args.command, &shown, origin, is_raw).map(Cow::from)
+    let limit = args.channel.attributes.message_size.unwrap_or(MESSAGE_MAX);
+    command::ask(&args.command, &shown, origin, is_raw, limit).map(Cow::from)
 }

@@ -20,7 +20,7 @@ use rustix::fs::OFlags;
 use rustix::fs::inotify::WatchFlags;
 use rustix::io::Errno;
 
-use super::fifo_objects::{check, ensure, list, make, open, place, remove};
+use super::fifo_objects::{check, confirm, ensure, list, make, open, place, remove};
 use super::fifo_turns::Place;
 use super::fifo_watch::{GONE, Watch, drain, watch};
 use super::link::Link;
@@ -31,7 +31,7 @@ use super::{Arrival, EndTraits, Frame, GONE_IN_THE_MIDDLE, Mechanism, News, Open
 use super::{Pollable, RecvEnd, SendEnd};
 use crate::capabilities::{Capabilities, Peers};
 use crate::error::{Error, Kind};
-use crate::options::Options;
+use crate::options::{Create, Options};
 use crate::wait::{Halt, Wait};
 
 /// Named pipe.
@@ -125,6 +125,7 @@ impl Writer {
         }
         match open(&self.path, OFlags::WRONLY) {
             Ok(descriptor) => {
+                confirm(&self.path, &descriptor, self.options.create)?;
                 self.link = Some(Link::new(descriptor, Flow::Pipe, &self.options));
                 self.had_reader = true;
                 self.watch_link().map_err(system)?;
@@ -268,6 +269,7 @@ fn open_receiver(opening: &Opening<'_>) -> Result<OpenedReceiver, Error> {
     // First the end that stays: a writer that found only one of those that look for others would
     // lose what it wrote when that one closes.
     let descriptor = open(path, OFlags::RDONLY).map_err(system)?;
+    confirm(path, &descriptor, opening.options.create)?;
     let place = Place::take(path, opening)?;
     let capacity = set_capacity(&descriptor, &Options::new())?;
     let end = Reader::new(path, descriptor, place, opening.options)?;
@@ -373,6 +375,7 @@ impl Reader {
             return Err(Error::new(Kind::Removed, "the FIFO was removed"));
         }
         let fresh = open(&self.path, OFlags::RDONLY).map_err(system)?;
+        confirm(&self.path, &fresh, Create::No)?;
         if let Some(watch) = &mut self.watch {
             // Before the old one is closed: a forked child may hold a copy of it.
             watch.delete(self.link.descriptor()).map_err(system)?;

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -17,7 +17,7 @@ use rustix::process::{PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
 use super::fifo_turns::reader_key;
 use super::{Opening, path};
 use crate::address::Address;
-use crate::error::Error;
+use crate::error::{Error, Kind};
 use crate::name::claim::Seized;
 use crate::name::descriptors::{Opened as Descriptor, What};
 use crate::name::registry;
@@ -140,6 +140,24 @@ pub(super) fn open(path: &Path, access: OFlags) -> Result<OwnedFd, Errno> {
     Ok(descriptor)
 }
 
+/// Makes sure of what was just opened: the path leads to it, and through no link that a stranger has
+/// planted. What was looked at before it was opened may have been another.
+///
+/// # Errors
+/// `Permission` for what was planted, `Removed` where something else has the path by now.
+pub(super) fn confirm(path: &Path, opened: impl AsFd, create: Create) -> Result<(), Error> {
+    path::refuse_planted(path, create != Create::No)?;
+    let ours = rustix::fs::fstat(opened).map_err(|errno| Error::system(errno, ""))?;
+    match rustix::fs::stat(path) {
+        Ok(there) if path::object(&there) == path::object(&ours) => Ok(()),
+        Ok(_) | Err(Errno::NOENT) => {
+            Err(Error::new(Kind::Removed, "the FIFO was replaced while it was opened")
+                .with_hint("see who does that, and try again"))
+        }
+        Err(errno) => Err(Error::system(errno, "")),
+    }
+}
+
 /// Refuses what is no FIFO before it is opened: opening a device may do things.
 pub(super) fn check(path: &Path, address: &Address) -> Result<(), Error> {
     let stat = rustix::fs::stat(path).map_err(|errno| {
@@ -150,4 +168,37 @@ pub(super) fn check(path: &Path, address: &Address) -> Result<(), Error> {
         }
     })?;
     path::expect(&stat, FileType::Fifo, "FIFO")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::{PermissionsExt, lchown, symlink};
+
+    /// As where somebody swaps what has the path between the look and the open.
+    #[test]
+    fn what_was_opened_is_what_the_path_leads_to() {
+        let test = "what_was_opened_is_what_the_path_leads_to";
+        let folder = std::env::temp_dir().join(format!("poste-confirm-{}", std::process::id()));
+        std::fs::create_dir(&folder).unwrap();
+        std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o1777)).unwrap();
+        let (one, other, link) = (folder.join("one"), folder.join("other"), folder.join("link"));
+        for path in [&one, &other] {
+            mkfifoat(CWD, path, Mode::RUSR | Mode::WUSR).unwrap();
+        }
+        symlink(&one, &link).unwrap();
+        let opened = open(&one, OFlags::RDONLY).unwrap();
+        let kind = |path: &Path, create| confirm(path, &opened, create).err().map(|error| error.kind());
+        for create in [Create::No, Create::IfAbsent] {
+            assert_eq!(kind(&one, create), None);
+            assert_eq!(kind(&link, create), None, "one's own link is followed");
+            assert_eq!(kind(&other, create), Some(Kind::Removed));
+            assert_eq!(kind(&folder.join("none"), create), Some(Kind::Removed));
+        }
+        match lchown(&link, Some(65_534), Some(65_534)) {
+            Ok(()) => assert_eq!(kind(&link, Create::No), Some(Kind::Permission)),
+            Err(_) => poste_sys::testing::skip(test, "only root can give a link away"),
+        }
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
 }

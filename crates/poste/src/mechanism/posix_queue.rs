@@ -301,7 +301,7 @@ pub(super) mod tests {
         }
         if !Command::new("unshare").args(["-ri", "true"]).status().is_ok_and(|done| done.success())
         {
-            eprintln!("skipped: unshare -ri doesn't work here");
+            poste_sys::testing::skip(test, "unshare -ri doesn't work here");
             return false;
         }
         let done = Command::new("unshare")

@@ -21,7 +21,9 @@ pub(crate) fn path() -> PathBuf {
     if let Some(directory) = set("POSTE_DIR") {
         return directory;
     }
-    if let Some(directory) = set("XDG_RUNTIME_DIR").filter(|directory| is_ours(directory)) {
+    // One that isn't absolute is invalid, says the specification.
+    let xdg = set("XDG_RUNTIME_DIR").filter(|directory| directory.is_absolute());
+    if let Some(directory) = xdg.filter(|directory| is_ours(directory)) {
         return directory.join("poste");
     }
     let of_user = PathBuf::from(format!("/run/user/{uid}"));
@@ -47,7 +49,7 @@ fn is_ours(directory: &Path) -> bool {
 /// # Errors
 /// `Permission` where somebody else owns what is there, or may enter it, or it is a link.
 pub(crate) fn part(name: &str) -> Result<PathBuf, Error> {
-    let directory = path();
+    let directory = absolute()?;
     ensure(&directory)?;
     let part = directory.join(name);
     ensure(&part)?;
@@ -59,7 +61,7 @@ pub(crate) fn part(name: &str) -> Result<PathBuf, Error> {
 /// # Errors
 /// As [`part`].
 pub(crate) fn existing_part(name: &str) -> Result<Option<PathBuf>, Error> {
-    let directory = path();
+    let directory = absolute()?;
     for directory in [&directory, &directory.join(name)] {
         match open(directory) {
             Ok(opened) => check(&opened, directory)?,
@@ -68,6 +70,16 @@ pub(crate) fn existing_part(name: &str) -> Result<Option<PathBuf>, Error> {
         }
     }
     Ok(Some(directory.join(name)))
+}
+
+/// A relative one would be another after chdir(2), and for other processes.
+fn absolute() -> Result<PathBuf, Error> {
+    let directory = path();
+    match directory.is_absolute() {
+        true => Ok(directory),
+        false => Err(refuse(format!("POSTE_DIR is relative: {}", directory.display()))
+            .as_kind(Kind::Invalid)),
+    }
 }
 
 fn ensure(directory: &Path) -> Result<(), Error> {
