@@ -73,8 +73,9 @@ pub(crate) fn watch() -> Result<(), Stop> {
     }
 }
 
-/// From now on the socket that an end of ours made goes when a signal ends the program; not another
-/// that has its name by then.
+/// From now on the socket that an end of ours made there, or is about to make, goes when a signal ends
+/// the program; not another that has its name by then. To be said before it is opened: a signal may
+/// come as soon as the name is there.
 pub(crate) fn remove_made_at_end(address: &Address) {
     left().push(Left::Made(address.clone()));
 }

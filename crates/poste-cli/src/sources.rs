@@ -78,11 +78,11 @@ impl Sources {
     pub(crate) fn open(targets: &[Target]) -> Result<Sources, Stop> {
         let mut sources = Vec::with_capacity(targets.len());
         for target in targets {
+            if target.makes_name {
+                signals::remove_made_at_end(&target.address);
+            }
             let receiver = Receiver::open_with(target.address.to_string(), &target.options)?;
             let receiver = receiver.manual();
-            if target.makes_name {
-                signals::remove_made_at_end(receiver.address());
-            }
             notice::opened(&target.address, receiver.address(), receiver.capabilities());
             let address = Known(receiver.address().clone(), receiver.capabilities());
             sources.push(Source { receiver, address, is_raw: target.options.is_raw() });

@@ -39,7 +39,7 @@ fn a_signal_leaves_what_has_its_sockets_name_by_now() {
     let mut behind = scratch.start_bare(&["recv", "-f", "seqpacket:./s"]);
     for arguments in listening {
         let mut child = scratch.start_bare(arguments);
-        wait_until(|| path.exists());
+        wait_until(|| path.exists() && is_claimed(&scratch));
         std::fs::remove_file(&path).unwrap();
         let server = std::os::unix::net::UnixListener::bind(&path).unwrap();
         end(&mut child);
@@ -49,7 +49,7 @@ fn a_signal_leaves_what_has_its_sockets_name_by_now() {
         std::fs::remove_file(&path).unwrap();
         // Its own it takes away, with the claim.
         let mut child = scratch.start_bare(arguments);
-        wait_until(|| path.exists());
+        wait_until(|| path.exists() && is_claimed(&scratch));
         end(&mut child);
         assert!(!path.exists(), "{arguments:?}");
         let claims = std::fs::read_dir(scratch.path("run/claims")).unwrap();
@@ -57,6 +57,15 @@ fn a_signal_leaves_what_has_its_sockets_name_by_now() {
         assert!(names.iter().all(|name| !name.to_string_lossy().ends_with("_u")), "{names:?}");
     }
     end(&mut behind);
+}
+
+/// Whether the claim for ./u says what was made: then its maker knows its own socket from others.
+fn is_claimed(scratch: &Scratch) -> bool {
+    let claims = std::fs::read_dir(scratch.path("run/claims")).into_iter().flatten().flatten();
+    let mut claims = claims.filter(|claim| claim.file_name().to_string_lossy().ends_with("_u"));
+    claims.any(|claim| {
+        std::fs::read_to_string(claim.path()).is_ok_and(|text| text.ends_with("\nend\n"))
+    })
 }
 
 fn end(child: &mut std::process::Child) {

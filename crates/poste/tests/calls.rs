@@ -258,6 +258,7 @@ fn cut_short(options: Options) {
         cut.send(()).unwrap();
         let error = server.recv().unwrap().reply("it can't follow").unwrap_err();
         assert_eq!(error.kind(), Kind::Disconnected, "{error}");
+        server
     });
     // It asks, and looks for no answer.
     let error = client.call("give me much", Wait::Not).unwrap_err();
@@ -274,7 +275,7 @@ fn cut_short(options: Options) {
             }
         }
     }
-    thread.join().unwrap();
+    drop(thread.join().unwrap());
 }
 
 /// One who asks and asks and takes no answer in holds up nobody: it is told from its queue, not

@@ -18,11 +18,11 @@ pub(crate) fn run(args: &Call) -> Result<(), Stop> {
     let input = Input::open(args.body.as_ref(), args.file.as_ref())?;
     // One time for both: a server that comes late doesn't give its answer more of it.
     let wait = resolve::wait(&args.channel).begin();
+    if target.makes_name {
+        signals::remove_made_at_end(&target.address);
+    }
     let mut sender = Sender::open_with(target.address.to_string(), &target.options)
         .map_err(|error| explain(error.into(), &args.address))?;
-    if target.makes_name {
-        signals::remove_made_at_end(sender.address());
-    }
     notice::opened(&target.address, sender.address(), sender.capabilities());
     let left = || wait.left().map_or(Wait::Forever, Wait::For);
     let wait = if wait == Wait::Not { wait } else { left() };

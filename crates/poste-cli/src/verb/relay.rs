@@ -81,10 +81,10 @@ struct Onward {
 
 impl Onward {
     fn open(args: &Relay, from: &Target, to: &Target) -> Result<Onward, Stop> {
-        let sender = Sender::open_with(to.address.to_string(), &to.options)?;
         if to.makes_name {
-            signals::remove_made_at_end(sender.address());
+            signals::remove_made_at_end(&to.address);
         }
+        let sender = Sender::open_with(to.address.to_string(), &to.options)?;
         notice::opened(&to.address, sender.address(), sender.capabilities());
         let is_raw = (args.raw || args.raw_from, args.raw || args.raw_to);
         let (at_from, at_to) = (&from.mechanism.capabilities, &to.mechanism.capabilities);

@@ -163,10 +163,10 @@ struct Post {
 
 impl Post {
     fn open(args: &Send, target: &Target, priority: u16) -> Result<Post, Stop> {
-        let sender = Sender::open_with(target.address.to_string(), &target.options)?;
         if target.makes_name {
-            signals::remove_made_at_end(sender.address());
+            signals::remove_made_at_end(&target.address);
         }
+        let sender = Sender::open_with(target.address.to_string(), &target.options)?;
         notice::opened(&target.address, sender.address(), sender.capabilities());
         Ok(Post {
             sender,

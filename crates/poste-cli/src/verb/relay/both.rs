@@ -28,8 +28,8 @@ const JOINED_MAX: usize = 200;
 pub(super) fn run(args: &Relay) -> Result<(), Stop> {
     let (from, to) = resolve::relaying_both(args)?;
     let mut next = Some(connect(&to)?);
+    signals::remove_made_at_end(&from.address);
     let mut listener = Receiver::open_with(from.address.to_string(), &from.options)?;
-    signals::remove_made_at_end(listener.address());
     notice::opened(&from.address, listener.address(), listener.capabilities());
     let joined = Arc::new(Joined::default());
     let ended = loop {
