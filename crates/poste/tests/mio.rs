@@ -3,6 +3,7 @@
 //! Source: mio's documentation of `Poll`: after an event, go on until nothing more can be done.
 
 use std::os::fd::{AsRawFd, RawFd};
+use std::sync::mpsc::channel;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -20,7 +21,6 @@ const COUNT: u32 = 2000;
 struct Loop {
     poll: Poll,
     events: Events,
-    told: u32,
 }
 
 impl Loop {
@@ -28,7 +28,7 @@ impl Loop {
         let poll = Poll::new().unwrap();
         let mut source = SourceFd(&descriptor);
         poll.registry().register(&mut source, Token(7), Interest::READABLE).unwrap();
-        Loop { poll, events: Events::with_capacity(4), told: 0 }
+        Loop { poll, events: Events::with_capacity(4) }
     }
 
     /// Waits until it is told that the end may go on.
@@ -42,7 +42,6 @@ impl Loop {
             }
             let event = self.events.iter().next().unwrap_or_else(|| panic!("never told of {what}"));
             assert!(event.token() == Token(7) && event.is_readable(), "{event:?}");
-            self.told += 1;
             return;
         }
     }
@@ -68,6 +67,7 @@ fn goes_through(address: &str, options: &Options) {
     let _cleanup = Cleanup(address.to_owned());
     let mut receiver = Receiver::open_with(address, &options.clone().create()).unwrap();
     let mut sender = Sender::open_with(address, options).unwrap();
+    let ((found_nothing, empty), (found_full, full)) = (channel(), channel());
     thread::scope(|scope| {
         let receiving = scope.spawn(move || {
             let mut waiting = Loop::of(receiver.pollable().unwrap().as_raw_fd());
@@ -77,30 +77,27 @@ fn goes_through(address: &str, options: &Options) {
                         Ok(message) => break assert_eq!(&*message, body(number), "{number}"),
                         Err(error) => assert_eq!(error.kind(), Kind::Empty, "{error}"),
                     }
+                    // The sender may be through.
+                    let _ = found_nothing.send(());
                     waiting.wait("a message");
                 }
-                if number % 500 == 499 {
-                    // So that the sender has filled whatever room there is.
-                    thread::sleep(Duration::from_millis(100));
+                if number == 0 {
+                    full.recv_timeout(PATIENCE).expect("the sender fills what room there is");
                 }
             }
-            (receiver, waiting.told)
+            receiver
         });
         let mut waiting = Loop::of(sender.pollable().unwrap().as_raw_fd());
+        empty.recv_timeout(PATIENCE).expect("the receiver finds nothing");
         for number in 0..COUNT {
             while let Err(error) = sender.try_send(&body(number)) {
                 assert_eq!(error.kind(), Kind::Full, "{error}");
+                let _ = found_full.send(());
                 waiting.wait("room");
-            }
-            if number % 500 == 0 {
-                // So that the receiver has found nothing.
-                thread::sleep(Duration::from_millis(100));
             }
         }
         sender.flush_timeout(PATIENCE).unwrap();
-        let (_receiver, told) = receiving.join().unwrap();
-        assert!(told > 0, "the receiver waited");
-        assert!(waiting.told > 0, "the sender waited");
+        drop(receiving.join().unwrap());
     });
 }
 
