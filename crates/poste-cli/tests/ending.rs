@@ -40,6 +40,9 @@ fn a_signal_leaves_what_has_its_sockets_name_by_now() {
     for arguments in listening {
         let mut child = scratch.start_bare(arguments);
         wait_until(|| path.exists() && is_claimed(&scratch));
+        // Birth times are as coarse as the kernel's clock ticks, and numbers of files are used again:
+        // what is born in the same tick couldn't be told apart.
+        std::thread::sleep(std::time::Duration::from_millis(50));
         std::fs::remove_file(&path).unwrap();
         let server = std::os::unix::net::UnixListener::bind(&path).unwrap();
         end(&mut child);
