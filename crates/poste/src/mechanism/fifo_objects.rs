@@ -188,7 +188,8 @@ mod tests {
         }
         symlink(&one, &link).unwrap();
         let opened = open(&one, OFlags::RDONLY).unwrap();
-        let kind = |path: &Path, create| confirm(path, &opened, create).err().map(|error| error.kind());
+        let kind =
+            |path: &Path, create| confirm(path, &opened, create).err().map(|error| error.kind());
         for create in [Create::No, Create::IfAbsent] {
             assert_eq!(kind(&one, create), None);
             assert_eq!(kind(&link, create), None, "one's own link is followed");
