@@ -224,7 +224,6 @@ impl Error {
 
     /// Whether only time was missing: the same call may do it later. Where nobody receives, that is
     /// so if the end waits for one who does, and not where the system has refused.
-    #[cfg(feature = "tokio")]
     pub(crate) fn is_passing(&self) -> bool {
         match self.0.kind {
             Kind::Full | Kind::Empty | Kind::TimedOut => true,
@@ -236,20 +235,21 @@ impl Error {
     /// Whether the same frame may go later, so that what is held stays held: time, a receiver, memory
     /// or a descriptor was missing.
     pub(crate) fn is_retryable(&self) -> bool {
+        let is_lack = |errno: Errno| {
+            matches!(
+                errno,
+                Errno::MFILE
+                    | Errno::NFILE
+                    | Errno::NOBUFS
+                    | Errno::NOMEM
+                    | Errno::TOOMANYREFS
+                    | Errno::AGAIN
+            )
+        };
         match self.0.kind {
-            Kind::Full | Kind::Empty | Kind::TimedOut | Kind::NoReceiver => true,
-            Kind::Limit { .. } | Kind::System => matches!(
-                self.0.errno,
-                Some(
-                    Errno::MFILE
-                        | Errno::NFILE
-                        | Errno::NOBUFS
-                        | Errno::NOMEM
-                        | Errno::TOOMANYREFS
-                        | Errno::AGAIN
-                )
-            ),
-            _ => false,
+            Kind::NoReceiver => true,
+            Kind::Limit { .. } | Kind::System => self.0.errno.is_some_and(is_lack),
+            _ => self.is_passing(),
         }
     }
 

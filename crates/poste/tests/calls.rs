@@ -267,7 +267,11 @@ fn cut_short(options: Options) {
         match client.call("again", TIME) {
             // Bytes as they come are an answer each.
             Ok(bytes) => assert!(raw && bytes.iter().all(|byte| *byte == 7)),
-            Err(error) => break assert_eq!(error.kind(), Kind::Disconnected, "{error}"),
+            // Who listens may see the end before it asks: then it waits for another to come.
+            Err(error) => {
+                let kind = error.kind();
+                break assert!(matches!(kind, Kind::Disconnected | Kind::NoReceiver), "{error}");
+            }
         }
     }
     thread.join().unwrap();

@@ -112,7 +112,8 @@ pub(super) fn connect_patiently(
             Errno::CONNREFUSED | Errno::NOENT => patience.left().is_none_or(|left| !left.is_zero()),
             _ => false,
         };
-        if !goes_on && errno == Errno::AGAIN && is_timed && patience == Wait::Not {
+        let is_now = options.patience == Wait::For(Duration::ZERO);
+        if !goes_on && errno == Errno::AGAIN && is_now {
             return Err(Error::new(Kind::Full, "who listens there accepts no more just now"));
         }
         if !goes_on {
