@@ -191,3 +191,12 @@ pub const ANSWER_PATIENCE: Duration = Duration::from_secs(5);
 /// How long closing a connection waits for one who takes nothing in, where what was sent would be
 /// lost: longer than a busy machine needs, and short enough for a program that wants to end.
 pub const LINGER: Duration = Duration::from_secs(1);
+
+/// How many inotify instances the readers of FIFOs in one process have before they share: a user has
+/// 128 for all programs, and who shares is woken by what happens to others.
+pub const FIFO_NAMES_APART: usize = 16;
+
+/// How many readers of FIFOs share an inotify instance at most: the kernel lets one file wake no more
+/// than 50 epolls through three others (an end's own, what its user polls, a set of those, and the
+/// loop that the set stands in).
+pub const FIFO_NAMES_TOGETHER: usize = 32;

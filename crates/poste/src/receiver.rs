@@ -331,6 +331,10 @@ impl Receiver {
     /// other users may send, a thread waits instead; an empty raw message that makes it readable is
     /// taken out then, and lost with a process that is killed before it receives it.
     ///
+    /// Where more than 16 receivers of FIFOs are polled in a process, it may be readable for nothing
+    /// when the FIFO of another one is removed, renamed or has its mode changed: several share what
+    /// tells of that, since a user may have few of them (inotify(7), `max_user_instances`).
+    ///
     /// # Errors
     /// `NotSupported` where the mechanism has none (its capabilities say so); `Limit` where the
     /// system has no room for what it takes.

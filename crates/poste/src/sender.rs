@@ -428,10 +428,12 @@ impl Sender {
     }
 
     /// A level-triggered descriptor that is readable while this end may send; poll it for reading.
-    /// On a System V queue it is so up to 8 ms late: there the kernel tells nobody of room.
+    /// On a System V queue it is so up to 8 ms late: there the kernel tells nobody of room. On a FIFO
+    /// it takes an inotify instance, of which a user may have `fs.inotify.max_user_instances`.
     ///
     /// # Errors
-    /// `NotSupported` where the mechanism has none (its capabilities say so).
+    /// `NotSupported` where the mechanism has none (its capabilities say so); `Limit` where the
+    /// system has no room for what it takes.
     pub fn pollable(&mut self) -> Result<BorrowedFd<'_>, Error> {
         if self.readiness.is_none() {
             let made = self.end.pollable().and_then(|watched| Readiness::new(watched));

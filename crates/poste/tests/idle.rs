@@ -92,13 +92,7 @@ fn start(kind: &str) -> Result<(), Failed> {
 
 /// What the process of a trial does.
 fn idle(kind: &str) -> ExitCode {
-    let mut count = if is_long() { 1000 } else { 100 };
-    if kind == "fifo" {
-        // Each that is polled takes an inotify instance of the user's, who may have other uses.
-        let most = std::fs::read_to_string("/proc/sys/fs/inotify/max_user_instances");
-        let most = most.ok().and_then(|most| most.trim().parse().ok()).unwrap_or(128);
-        count = count.min(most * 3 / 4);
-    }
+    let count = if is_long() { 1000 } else { 100 };
     let limit = getrlimit(Resource::Nofile);
     setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }).unwrap();
     if limit.maximum.is_some_and(|maximum| maximum < count as u64 * 9) {

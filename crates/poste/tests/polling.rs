@@ -105,3 +105,127 @@ fn a_sender_that_listens_is_told_of_room_once_somebody_has_connected() {
         sender.flush_timeout(PATIENCE).unwrap();
     }
 }
+
+/// More than have an inotify instance each, so that several share one.
+#[test]
+fn a_removed_fifo_is_told_to_its_receiver_among_many() {
+    if !is_alone("a_removed_fifo_is_told_to_its_receiver_among_many") {
+        return;
+    }
+    const COUNT: usize = 150;
+    let folder = Folder::new("many");
+    let address = |number| folder.address(number);
+    let open = |number| Some(Receiver::create(address(number)).unwrap());
+    let mut receivers: Vec<_> = (0..COUNT).map(open).collect();
+    let mut sender = Sender::open(address(140)).unwrap();
+    sender.send("here").unwrap();
+    let set = WaitSet::new().unwrap();
+    for (key, receiver) in receivers.iter_mut().flatten().enumerate() {
+        set.add(key as u64, receiver).unwrap();
+    }
+    // Asks whoever is said to be ready, until nobody is: what they say.
+    let said = |receivers: &mut [Option<Receiver>], wait| {
+        let (mut ready, mut news, mut wait) = (Vec::new(), Vec::new(), wait);
+        while set.wait(&mut ready, wait).is_ok() {
+            for &key in &ready {
+                match receivers[key as usize].as_mut().unwrap().try_recv() {
+                    Ok(message) => news.push((key, message.text().unwrap().to_owned())),
+                    Err(error) if error.kind() == Kind::Empty => {}
+                    Err(error) => {
+                        news.push((key, format!("{:?}", error.kind())));
+                        // It stays so.
+                        assert!(set.remove(key));
+                    }
+                }
+            }
+            wait = Wait::For(Duration::from_millis(100));
+        }
+        news
+    };
+    assert_eq!(said(&mut receivers, Wait::For(PATIENCE)), [(140, "here".to_owned())]);
+    for number in [0, 149, 17, 18, 75] {
+        poste::remove(address(number)).unwrap();
+        let news = said(&mut receivers, Wait::For(PATIENCE));
+        assert_eq!(news, [(number as u64, "Removed".to_owned())]);
+        let again = receivers[number].as_mut().unwrap().try_recv().unwrap_err();
+        assert_eq!(again.kind(), Kind::Removed, "it says so as often as it is asked");
+    }
+    // Receivers that go leave the others on watch.
+    receivers[20..60].fill_with(|| None);
+    poste::remove(address(100)).unwrap();
+    assert_eq!(said(&mut receivers, Wait::For(PATIENCE)), [(100, "Removed".to_owned())]);
+    // One whose writer is there hears of it when that one goes.
+    poste::remove(address(140)).unwrap();
+    assert_eq!(said(&mut receivers, Wait::For(Duration::from_millis(300))), []);
+    sender.send("still here").unwrap();
+    sender.close().unwrap();
+    let news = said(&mut receivers, Wait::For(PATIENCE));
+    assert_eq!(news, [(140, "still here".to_owned()), (140, "Removed".to_owned())]);
+}
+
+/// A child that was forked and asks what it inherited reads away no news of its parent's.
+#[test]
+fn a_forked_child_takes_no_news_of_a_removed_fifo() {
+    if !is_alone("a_forked_child_takes_no_news_of_a_removed_fifo") {
+        return;
+    }
+    // In a child of its own, which has one thread.
+    let code = poste_sys::testing::in_a_forked_child(|| {
+        a_forked_child_looks();
+        0
+    });
+    assert_eq!(code, 0);
+}
+
+fn a_forked_child_looks() {
+    let folder = Folder::new("forked");
+    let polled = |number| {
+        let mut receiver = Receiver::create(folder.address(number)).unwrap();
+        receiver.pollable().unwrap();
+        receiver
+    };
+    let mut inherited: Vec<Receiver> = (0..40).map(polled).collect();
+    let (mut go, mut wait) = poste::pipe().unwrap();
+    let child = poste_sys::testing::fork(|| {
+        wait.recv_timeout(PATIENCE).unwrap();
+        for receiver in &mut inherited {
+            // What there is to say of the others' names comes with what they share.
+            assert_eq!(receiver.try_recv().unwrap_err().kind(), Kind::Empty);
+        }
+    });
+    // They share with those that the child has, which knows nothing of them.
+    let mut later: Vec<Receiver> = (40..80).map(polled).collect();
+    for number in 40..80 {
+        poste::remove(folder.address(number)).unwrap();
+    }
+    go.send("go").unwrap();
+    let child = rustix::process::Pid::from_raw(child as i32).unwrap();
+    let ended = rustix::process::waitpid(Some(child), rustix::process::WaitOptions::empty());
+    assert_eq!(ended.unwrap().unwrap().1.exit_status(), Some(0), "the child is done");
+    for receiver in &mut later {
+        assert_eq!(receiver.try_recv().unwrap_err().kind(), Kind::Removed);
+    }
+    drop(inherited);
+}
+
+/// A folder of FIFOs that goes with the test.
+struct Folder(std::path::PathBuf);
+
+impl Folder {
+    fn new(name: &str) -> Folder {
+        let name = format!("poste-polling-{name}-{}", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        std::fs::create_dir(&path).unwrap();
+        Folder(path)
+    }
+
+    fn address(&self, number: usize) -> String {
+        format!("fifo:{}/{number}", self.0.display())
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}

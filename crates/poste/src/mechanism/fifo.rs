@@ -6,7 +6,7 @@
 //! opened, or that the name is gone. An enveloped FIFO has one receiver, by a claim; opened as
 //! shared, several take turns under a lock.
 //! How it is made and listed stands in fifo_objects.rs, who may read in fifo_turns.rs, and
-//! what wakes an end in fifo_watch.rs.
+//! what wakes an end in fifo_watch.rs and fifo_names.rs.
 //! Sources: fifo(7), pipe(7), inotify(7).
 
 use std::os::fd::{AsFd, OwnedFd};
@@ -340,14 +340,18 @@ impl Reader {
         let waited = wait.events(self.watch()?.epoll.as_fd(), &mut events);
         let is_gone = waited.is_ok() && events.contains(&GONE);
         self.events = events;
-        if is_gone && self.is_removed() {
-            return Err(Error::new(Kind::Removed, "the FIFO was removed")
-                .with_hint("make it anew with poste create"));
+        if is_gone {
+            // Heard before the look: what happens after it shows anew.
+            let heard = self.watch.as_mut().map(|watch| watch.hear(&self.path));
+            // Who has a writer hears of it when that one goes.
+            if !self.has_writer && self.is_removed() {
+                self.watch.iter().for_each(Watch::keep_telling);
+                return Err(Error::new(Kind::Removed, "the FIFO was removed")
+                    .with_hint("make it anew with poste create"));
+            }
+            heard.transpose()?;
         }
         if let Some(watch) = &mut self.watch {
-            if is_gone {
-                drain(&watch.gone);
-            }
             if !self.is_polled {
                 watch.delete(self.link.descriptor()).map_err(system)?;
             }
@@ -424,7 +428,8 @@ impl Reader {
                     }
                 }
                 Ok(_) => (self.has_writer, self.had_writer) = (true, true),
-                Err(Halt::Later) if reading != wait => self.wait(wait)?,
+                // Polled, what only the name's watch shows must be heard, or it shows for ever.
+                Err(Halt::Later) if reading != wait || self.is_polled => self.wait(wait)?,
                 Err(halt) => return Err(halt.receiving(wait)),
             }
         }

@@ -28,6 +28,7 @@ use crate::wait::Wait;
 pub(crate) mod bell;
 pub(crate) mod descriptor_sets;
 pub mod fifo;
+mod fifo_names;
 mod fifo_objects;
 mod fifo_turns;
 mod fifo_watch;
