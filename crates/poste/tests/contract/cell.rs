@@ -75,7 +75,7 @@ impl Cell {
 
     /// How late a wait may end, where the machine is busy.
     pub(crate) fn lateness(&self) -> Duration {
-        Duration::from_millis(150) + self.capabilities().delay
+        Duration::from_millis(500) + self.capabilities().delay
     }
 
     fn lacks(&self) -> Option<String> {
