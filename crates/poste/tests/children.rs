@@ -190,7 +190,9 @@ fn a_child_takes_no_more_than_its_parent_wanted() {
     let receiver = Receiver::open_with(&address, &Options::new().take(1)).unwrap();
     finish(receiver.spawn(&mut child("one")).unwrap());
     let mut left = [0; 100];
-    let size = rustix::io::read(&out, &mut left).unwrap();
+    // Nothing may be left: that is no reason to wait.
+    let is_there = rustix::io::ioctl_fionread(&out).unwrap() > 0;
+    let size = if is_there { rustix::io::read(&out, &mut left).unwrap() } else { 0 };
     assert!(left[..size].ends_with(b"second"), "{:?}", left[..size].escape_ascii().to_string());
 }
 
