@@ -36,27 +36,29 @@ fn a_signal_leaves_what_has_its_sockets_name_by_now() {
         &["send", "--listen", "unix:./u", "x"],
         &["relay", "unix:./u", "seqpacket:./s"],
     ];
-    let mut behind = scratch.start_bare(&["recv", "-f", "seqpacket:./s"]);
+    let _behind = scratch.start(&["recv", "-f", "seqpacket:./s"]);
     for arguments in listening {
-        let mut child = scratch.start_bare(arguments);
+        let mut child = Mortal(scratch.start_bare(arguments));
         wait_until(|| path.exists() && is_claimed(&scratch));
+        // Birth times are as coarse as the kernel's clock ticks, and numbers of files are used again:
+        // what is born in the same tick couldn't be told apart.
+        std::thread::sleep(std::time::Duration::from_millis(50));
         std::fs::remove_file(&path).unwrap();
         let server = std::os::unix::net::UnixListener::bind(&path).unwrap();
-        end(&mut child);
+        child.end();
         assert!(path.exists(), "{arguments:?}");
         std::os::unix::net::UnixStream::connect(&path).unwrap();
         drop(server);
         std::fs::remove_file(&path).unwrap();
         // Its own it takes away, with the claim.
-        let mut child = scratch.start_bare(arguments);
+        let mut child = Mortal(scratch.start_bare(arguments));
         wait_until(|| path.exists() && is_claimed(&scratch));
-        end(&mut child);
+        child.end();
         assert!(!path.exists(), "{arguments:?}");
         let claims = std::fs::read_dir(scratch.path("run/claims")).unwrap();
         let names: Vec<_> = claims.flatten().map(|claim| claim.file_name()).collect();
         assert!(names.iter().all(|name| !name.to_string_lossy().ends_with("_u")), "{names:?}");
     }
-    end(&mut behind);
 }
 
 /// Whether the claim for ./u says what was made: then its maker knows its own socket from others.
@@ -68,10 +70,23 @@ fn is_claimed(scratch: &Scratch) -> bool {
     })
 }
 
-fn end(child: &mut std::process::Child) {
-    let pid = child.id().to_string();
-    assert!(Command::new("kill").args(["-s", "TERM", &pid]).status().unwrap().success());
-    assert_eq!(child.wait().unwrap().code(), Some(143));
+/// One that doesn't outlive a test that fails.
+struct Mortal(std::process::Child);
+
+impl Mortal {
+    fn end(&mut self) {
+        let pid = self.0.id().to_string();
+        assert!(Command::new("kill").args(["-s", "TERM", &pid]).status().unwrap().success());
+        assert_eq!(self.0.wait().unwrap().code(), Some(143));
+    }
+}
+
+impl Drop for Mortal {
+    fn drop(&mut self) {
+        // It has ended already where all went well.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 fn wait_until(is_so: impl Fn() -> bool) {

@@ -4,7 +4,6 @@
 
 mod command;
 
-use std::io::Write as _;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -12,6 +11,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use command::{Outcome, Scratch};
+use poste_sys::testing::skip;
 
 /// Where a foreign program meets the command, and its two lines. `x` is a path in the scratch
 /// directory; `$n`, `$host` and `$port` are nobody else's.
@@ -104,16 +104,6 @@ const WORDS: &str = r#"
     }
     trap 'kill $! 2> ended' EXIT
 "#;
-
-/// Writes that the test was skipped, and why.
-fn skip(test: &str, reason: &str) {
-    let line = format!("SKIPPED: {test}: {reason}");
-    eprintln!("{line}");
-    if let Some(path) = std::env::var_os("POSTE_SKIPPED") {
-        let mut file = std::fs::File::options().append(true).create(true).open(path).unwrap();
-        writeln!(file, "{line}").unwrap();
-    }
-}
 
 fn is_there(program: &str, arguments: &[&str]) -> bool {
     let mut command = Command::new(program);

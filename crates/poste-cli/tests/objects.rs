@@ -4,11 +4,11 @@
 mod command;
 
 use std::collections::BTreeMap;
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-use command::{Outcome, Scratch};
+use command::{Outcome, Scratch, skip};
 use serde_json::Value;
 
 /// The lines of JSON that a command printed, by their addresses.
@@ -23,16 +23,6 @@ fn list(scratch: &Scratch) -> BTreeMap<String, Value> {
     assert_eq!(outcome.code, Some(0), "{outcome:?}");
     assert!(outcome.err.lines().count() <= 1, "{outcome:?}");
     by_address(&outcome.out)
-}
-
-/// Says loudly that a test, or a part of it, was left out.
-fn skip(name: &str, reason: &str) {
-    let line = format!("SKIPPED: objects::{name}: {reason}\n");
-    eprint!("{line}");
-    if let Some(path) = std::env::var_os("POSTE_SKIPPED") {
-        let file = std::fs::OpenOptions::new().create(true).append(true).open(path);
-        file.unwrap().write_all(line.as_bytes()).unwrap();
-    }
 }
 
 fn has(program: &str) -> bool {

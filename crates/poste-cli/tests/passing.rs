@@ -207,7 +207,7 @@ fn a_standard_input_that_does_not_block_is_read_to_its_end() {
     let scratch = Scratch::new();
     let queue = format!("mq:/poste-nonblocking-{}", std::process::id());
     scratch.run(&["create", &queue]).prints("");
-    let mut server = scratch.start_bare(&["reply", "--echo", "-n", "1", "unix:./u"]);
+    let server = scratch.start(&["reply", "--echo", "-n", "1", "unix:./u"]);
     let memory = format!("/poste-nonblocking-{}", std::process::id());
     let verbs: [&[&str]; 3] = [
         &["send", "--timeout", "10s", &queue],
@@ -232,7 +232,7 @@ fn a_standard_input_that_does_not_block_is_read_to_its_end() {
         let answers = arguments[0] == "call";
         assert_eq!(outcome.out, if answers { &b"in two parts\n"[..] } else { b"" });
     }
-    assert!(server.wait().unwrap().success());
+    server.end().prints("");
     scratch.run(&["recv", "--remove", &queue]).prints("in two parts\n");
     scratch.run(&["memory", "remove", &memory]).prints("");
 }

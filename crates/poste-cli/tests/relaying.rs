@@ -260,6 +260,14 @@ struct Between {
     relay: std::process::Child,
 }
 
+impl Drop for Between {
+    fn drop(&mut self) {
+        // It has ended already where all went well.
+        let _ = self.relay.kill();
+        let _ = self.relay.wait();
+    }
+}
+
 impl Between {
     /// A relay to a server that listens there by then.
     fn new(scratch: Scratch) -> Between {
@@ -275,12 +283,13 @@ impl Between {
     }
 
     /// What it has said when it is ended.
-    fn end(self) -> String {
+    fn end(mut self) -> String {
         let pid = self.relay.id().to_string();
         std::process::Command::new("kill").arg(&pid).status().unwrap();
-        let output = self.relay.wait_with_output().unwrap();
-        assert_eq!(output.status.code(), Some(143), "{output:?}");
-        String::from_utf8(output.stderr).unwrap()
+        let mut said = String::new();
+        self.relay.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+        assert_eq!(self.relay.wait().unwrap().code(), Some(143), "{said}");
+        said
     }
 }
 

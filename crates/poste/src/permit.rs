@@ -389,8 +389,6 @@ mod tests {
             all
         };
         assert_eq!(mine(), []);
-        // The command's guard has this thread's name: one that is no text, as the kernel cuts them.
-        std::fs::write("/proc/thread-self/comm", b"poste-abcdefgh\xc3").unwrap();
         let mut command = permit.spawn(Command::new("sleep").arg("30")).unwrap();
         // As if this process were gone: its lock is free, and nobody gives anything back.
         lock::unlock(permit.record.as_fd()).unwrap();

@@ -3,12 +3,14 @@
 //!
 //! This program starts itself again as a child, with the role in `POSTE_CHILDREN_ROLE`.
 
+use std::os::fd::AsRawFd;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use poste::{Duplex, Kind, Options, Outgoing, Receiver, Sender};
+use poste_sys::testing::skip;
 use rustix::pipe::{PipeFlags, pipe_with};
 
 const ROLE: &str = "POSTE_CHILDREN_ROLE";
@@ -78,7 +80,7 @@ fn in_a_child() {
         }
         "one" => {
             let mut receiver = Receiver::inherited().unwrap();
-            assert_eq!(receiver.recv().unwrap().text().unwrap(), "second");
+            assert_eq!(receiver.recv().unwrap().text().unwrap(), "first");
         }
         "grandchild" => {
             assert!(std::env::var_os("POSTE_INHERITED").is_some(), "the test is of use");
@@ -174,6 +176,24 @@ fn how_an_end_was_opened_the_child_learns() {
     sender.send("a\nb\n").unwrap();
     drop(sender);
     finish(started);
+}
+
+/// Who wants one message and leaves it to a child: what follows is for the next reader.
+#[test]
+fn a_child_takes_no_more_than_its_parent_wanted() {
+    let (out, into) = pipe_with(PipeFlags::CLOEXEC).unwrap();
+    let mut sender = Sender::open(format!("fd:{}", into.as_raw_fd())).unwrap();
+    for body in ["first", "second"] {
+        sender.send(body).unwrap();
+    }
+    let address = format!("fd:{}", out.as_raw_fd());
+    let receiver = Receiver::open_with(&address, &Options::new().take(1)).unwrap();
+    finish(receiver.spawn(&mut child("one")).unwrap());
+    let mut left = [0; 100];
+    // Nothing may be left: that is no reason to wait.
+    let is_there = rustix::io::ioctl_fionread(&out).unwrap() > 0;
+    let size = if is_there { rustix::io::read(&out, &mut left).unwrap() } else { 0 };
+    assert!(left[..size].ends_with(b"second"), "{:?}", left[..size].escape_ascii().to_string());
 }
 
 #[test]
@@ -325,13 +345,4 @@ fn the_examples_run() {
     assert!(hello("send").status.success());
     assert_eq!(hello("recv").stdout, b"hello\n");
     poste::remove(&address).unwrap();
-}
-
-fn skip(name: &str, reason: &str) {
-    use std::io::Write;
-    eprintln!("SKIPPED: {name}: {reason}");
-    if let Some(path) = std::env::var_os("POSTE_SKIPPED") {
-        let mut file = std::fs::File::options().append(true).create(true).open(path).unwrap();
-        writeln!(file, "{name}: {reason}").unwrap();
-    }
 }

@@ -6,13 +6,13 @@
 //! --nocapture`; with POSTE_LONG=1 it is a thousand of each.
 
 use std::collections::BTreeMap;
-use std::io::Write as _;
 use std::path::Path;
 use std::process::{Command, ExitCode};
 use std::time::Duration;
 
 use libtest_mimic::{Arguments, Failed, Trial};
 use poste::{Kind, Options, Receiver, Wait, WaitSet};
+use poste_sys::testing::skip;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::time::{ClockId, clock_gettime};
 
@@ -60,7 +60,9 @@ fn start(kind: &str) -> Result<(), Failed> {
     if matches!(kind, "mq" | "sysv" | "sysv::raw")
         && !unshared.is_ok_and(|done| done.status.success())
     {
-        return skip(kind, "this process can't have an IPC namespace of its own (unshare -ri)");
+        let reason = "this process can't have an IPC namespace of its own (unshare -ri)";
+        skip(&format!("idle {kind}"), reason);
+        return Ok(());
     }
     let folder = std::env::temp_dir().join(format!("poste-idle-{}", std::process::id()));
     std::fs::create_dir_all(&folder)?;
@@ -79,7 +81,10 @@ fn start(kind: &str) -> Result<(), Failed> {
     print!("{}", String::from_utf8_lossy(&done.stdout));
     let said = String::from_utf8_lossy(&done.stderr).into_owned();
     match said.lines().find_map(|line| line.strip_prefix("SKIPPED: ")) {
-        Some(reason) => skip(kind, reason),
+        Some(reason) => {
+            skip(&format!("idle {kind}"), reason);
+            Ok(())
+        }
         None if done.status.success() => Ok(()),
         None => Err(said.into()),
     }
@@ -170,14 +175,4 @@ fn check_threads(kind: &str, count: usize, threads: &BTreeMap<String, usize>) {
         _ => BTreeMap::new(),
     };
     assert_eq!(*threads, expected);
-}
-
-/// Names what was not tried, for the person and for whoever counts.
-fn skip(kind: &str, reason: &str) -> Result<(), Failed> {
-    eprintln!("SKIPPED: idle {kind}: {reason}");
-    if let Some(path) = std::env::var_os("POSTE_SKIPPED") {
-        let mut file = std::fs::File::options().append(true).create(true).open(path)?;
-        writeln!(file, "idle {kind}: {reason}")?;
-    }
-    Ok(())
 }

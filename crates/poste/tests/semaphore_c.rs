@@ -1,7 +1,6 @@
 //! Semaphores and shared memory with C programs at the other end, as every course writes them; what
 //! is left by the killed; and a file system that is full. Needs gcc; one test needs unshare.
 
-use std::io::Write as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -9,6 +8,7 @@ use std::sync::LazyLock;
 use std::time::Duration;
 
 use poste::{Kind, Memory, Semaphore};
+use poste_sys::testing::skip;
 
 /// What each program does is chosen by its first word; the second is the name.
 const PROGRAM: &str = r#"
@@ -133,15 +133,6 @@ impl Peer {
 
     fn start(&self, what: &str, name: &str) -> Child {
         self.command(what, name).stdout(Stdio::piped()).spawn().unwrap()
-    }
-}
-
-fn skip(test: &str, reason: &str) {
-    let line = format!("SKIPPED: {test}: {reason}");
-    eprintln!("{line}");
-    if let Some(list) = std::env::var_os("POSTE_SKIPPED") {
-        let mut list = std::fs::OpenOptions::new().append(true).create(true).open(list).unwrap();
-        writeln!(list, "{line}").unwrap();
     }
 }
 

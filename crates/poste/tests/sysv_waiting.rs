@@ -1,7 +1,7 @@
 //! Waiting on System V queues with a descriptor: the bell and the thread, whoever sends, whoever is
 //! killed.
 
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::{BufRead as _, BufReader};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use libtest_mimic::{Arguments, Trial};
 use poste::{Kind, Options, Outgoing, Receiver, Sender, Wait, WaitSet};
 use poste_sys::sysv::{self, Letter};
+use poste_sys::testing::skip;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 const SHORT: Duration = Duration::from_millis(30);
@@ -475,14 +476,5 @@ asyncio.run(main())";
         assert_eq!(lines.next().unwrap().unwrap(), "told");
         assert!(child.wait().unwrap().success());
         assert_eq!(&receiver.try_recv().unwrap()[..], b"hello");
-    }
-}
-
-/// Names what was not tried, for the person and for whoever counts.
-fn skip(name: &str, reason: &str) {
-    eprintln!("SKIPPED: {name}: {reason}");
-    if let Some(path) = std::env::var_os("POSTE_SKIPPED") {
-        let mut file = std::fs::File::options().append(true).create(true).open(path).unwrap();
-        writeln!(file, "{name}: {reason}").unwrap();
     }
 }

@@ -1,11 +1,11 @@
 //! The vectors of docs/vectors.txt, both ways; and the Python of docs/protocol.md against them.
 
 use std::collections::HashMap;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use poste::envelope::{CallBlock, Fault, HEADER_MAX, Header, Part, PieceKind, Speaker, body_check};
+use poste_sys::testing::skip;
 
 #[test]
 fn every_vector_holds_both_ways() {
@@ -116,14 +116,4 @@ fn bytes(hexadecimal: &str) -> Vec<u8> {
 
 fn docs(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs").join(name)
-}
-
-/// Says that this machine lacks what a test needs; `cargo xtask test` counts and lists it.
-fn skip(test: &str, reason: &str) {
-    let line = format!("SKIPPED: {test}: {reason}\n");
-    eprint!("{line}");
-    if let Some(list) = std::env::var_os("POSTE_SKIPPED") {
-        let list = std::fs::OpenOptions::new().append(true).open(list);
-        list.and_then(|mut list| list.write_all(line.as_bytes())).unwrap();
-    }
 }

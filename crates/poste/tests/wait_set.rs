@@ -1,13 +1,13 @@
 //! `WaitSet`: thousands of entries, changed while a thread waits, told in turn, with timers.
 
 use std::collections::BTreeMap;
-use std::io::Write as _;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use poste::{Kind, Receiver, Sender, Wait, WaitSet};
+use poste_sys::testing::skip;
 use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
@@ -28,12 +28,8 @@ fn ready(set: &WaitSet, wait: Wait) -> Vec<u64> {
 fn may_open(count: u64, test: &str) -> bool {
     let limit = getrlimit(Resource::Nofile);
     if limit.maximum.is_some_and(|maximum| maximum < count) {
-        let line = format!("{test}: this process may not open {count} descriptors (ulimit -Hn)");
-        eprintln!("SKIPPED: {line}");
-        if let Some(path) = std::env::var_os("POSTE_SKIPPED") {
-            let mut file = std::fs::File::options().append(true).create(true).open(path).unwrap();
-            writeln!(file, "{line}").unwrap();
-        }
+        let reason = format!("this process may not open {count} descriptors (ulimit -Hn)");
+        skip(test, &reason);
         return false;
     }
     if limit.current.is_some_and(|current| current < count) {

@@ -42,6 +42,7 @@ pub static RULES: &[Rule] = &[
     rule("dependency budget", tools::dependency_budget),
     rule("nothing unfinished", texts::nothing_unfinished),
     rule("stands alone", texts::stands_alone),
+    rule("one way to skip", texts::one_way_to_skip),
     rule("first two commands", pages::first_commands),
     rule("links", pages::links),
 ];

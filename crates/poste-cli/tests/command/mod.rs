@@ -5,6 +5,8 @@
 use std::io::Write as _;
 use std::process::{Child, Command, Output, Stdio};
 
+pub use poste_sys::testing::skip;
+
 /// A scratch directory in which commands run.
 pub struct Scratch(tempfile::TempDir);
 
@@ -134,14 +136,4 @@ pub fn has(program: &str, test: &str) -> bool {
     }
     skip(test, &format!("{program} is missing"));
     false
-}
-
-/// Says that a test, or a part of it, was left out.
-pub fn skip(test: &str, reason: &str) {
-    let line = format!("SKIPPED: {test}: {reason}\n");
-    eprint!("{line}");
-    if let Some(path) = std::env::var_os("POSTE_SKIPPED") {
-        let file = std::fs::OpenOptions::new().append(true).create(true).open(path);
-        file.unwrap().write_all(line.as_bytes()).unwrap();
-    }
 }

@@ -188,15 +188,9 @@ impl Drop for Traced {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io::Write;
 
     fn skip(reason: &str) {
-        let line = format!("SKIPPED: a_process_is_run_step_by_step: {reason}\n");
-        eprint!("{line}");
-        if let Some(list) = std::env::var_os("POSTE_SKIPPED") {
-            let mut list = std::fs::File::options().append(true).create(true).open(list).unwrap();
-            list.write_all(line.as_bytes()).unwrap();
-        }
+        crate::testing::skip("a_process_is_run_step_by_step", reason);
     }
 
     #[test]

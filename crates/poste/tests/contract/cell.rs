@@ -1,7 +1,6 @@
 //! One cell of the table: a clause on a mechanism, in one form. It bounds the time that its trial
 //! takes, keeps trials that measure time by themselves, and says what was skipped.
 
-use std::io::Write;
 use std::panic::AssertUnwindSafe;
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::sync::{OnceLock, PoisonError, RwLock};
@@ -76,7 +75,7 @@ impl Cell {
 
     /// How late a wait may end, where the machine is busy.
     pub(crate) fn lateness(&self) -> Duration {
-        Duration::from_millis(150) + self.capabilities().delay
+        Duration::from_millis(500) + self.capabilities().delay
     }
 
     fn lacks(&self) -> Option<String> {
@@ -134,18 +133,9 @@ fn trial(cell: Cell, args: &Arguments) -> Trial {
     let trial = Trial::test(cell.name(), move || cell.run());
     let Some(reason) = cell.lacks() else { return trial };
     if !args.list && !args.is_filtered_out(&trial) {
-        note_skipped(&cell.name(), &reason);
+        poste_sys::testing::skip(&cell.name(), &reason);
     }
     trial.with_ignored_flag(true)
-}
-
-/// Names what was not tried, for the person and for whoever counts.
-pub(crate) fn note_skipped(name: &str, reason: &str) {
-    eprintln!("SKIPPED: {name}: {reason}");
-    if let Some(path) = std::env::var_os("POSTE_SKIPPED") {
-        let mut file = std::fs::File::options().append(true).create(true).open(path).unwrap();
-        writeln!(file, "{name}: {reason}").unwrap();
-    }
 }
 
 fn is_installed(program: &str) -> bool {

@@ -1,6 +1,5 @@
 //! What one trial is: named, bounded in time, and skipped aloud where the machine lacks something.
 
-use std::io::Write;
 use std::panic::AssertUnwindSafe;
 use std::sync::mpsc::channel;
 use std::time::Duration;
@@ -40,7 +39,7 @@ pub(crate) fn trial(
     }
     match needs.iter().find_map(|need| need.missing()) {
         Some(reason) => {
-            note_skipped(&title, &reason);
+            poste_sys::testing::skip(&title, &reason);
             trial.with_ignored_flag(true)
         }
         None => trial,
@@ -59,15 +58,5 @@ fn bounded(name: String, run: impl FnOnce() + Send + 'static) -> Result<(), Fail
         Ok(true) => Ok(()),
         Ok(false) => Err("what went wrong stands above".into()),
         Err(_) => Err("it hangs".into()),
-    }
-}
-
-/// Names what was not tried, for the person and for whoever counts.
-fn note_skipped(name: &str, reason: &str) {
-    let line = format!("SKIPPED: {name}: {reason}");
-    eprintln!("{line}");
-    if let Some(path) = std::env::var_os("POSTE_SKIPPED") {
-        let mut file = std::fs::File::options().append(true).create(true).open(path).unwrap();
-        writeln!(file, "{line}").unwrap();
     }
 }

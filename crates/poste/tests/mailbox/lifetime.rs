@@ -8,8 +8,9 @@ use std::process::Command;
 use std::time::Duration;
 
 use poste::{Kind, Options, Receiver, Sender};
+use poste_sys::testing::skip;
 
-use crate::peer::{Name, Peer, say, skip};
+use crate::peer::{Name, Peer, say};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 const SOON: Duration = Duration::from_millis(200);

@@ -133,15 +133,6 @@ impl Drop for Peer {
     }
 }
 
-/// Says aloud that a test could not run, and why.
-pub(crate) fn skip(test: &str, reason: &str) {
-    eprintln!("SKIPPED: {test}: {reason}");
-    if let Some(path) = std::env::var_os("POSTE_SKIPPED") {
-        let mut file = std::fs::File::options().append(true).create(true).open(path).unwrap();
-        writeln!(file, "{test}: {reason}").unwrap();
-    }
-}
-
 /// Says a line to who started this peer.
 pub(crate) fn say(line: &str) {
     let mut out = std::io::stdout().lock();

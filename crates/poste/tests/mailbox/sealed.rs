@@ -4,10 +4,11 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use poste::{Duplex, Kind, Options, Outgoing, Receiver, Sender, Wait};
+use poste_sys::testing::skip;
 use rustix::fs::{MemfdFlags, SealFlags};
 
 use crate::hostile::{Dice, in_time};
-use crate::peer::{Peer, skip};
+use crate::peer::Peer;
 
 const PATIENCE: Wait = Wait::For(Duration::from_secs(20));
 const SOON: Duration = Duration::from_millis(50);

@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use poste::{Error, Memory, Options, Permit, Receiver, Semaphore, Sender, Wait};
+use poste_sys::testing::skip;
 use rustix::time::{ClockId, clock_gettime};
 
 pub(crate) const HELPER: &str = "POSTE_NAMES_HELPER";
@@ -264,12 +265,4 @@ impl Open {
 pub(crate) fn now() -> u64 {
     let now = clock_gettime(ClockId::Monotonic);
     now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
-}
-
-pub(crate) fn skip(test: &str, reason: &str) {
-    eprintln!("SKIPPED: {test}: {reason}");
-    if let Some(path) = std::env::var_os("POSTE_SKIPPED") {
-        let mut file = fs::File::options().append(true).create(true).open(path).unwrap();
-        writeln!(file, "{test}: {reason}").unwrap();
-    }
 }

@@ -5,7 +5,9 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
-use crate::helper::{Folder, Helper, skip};
+use poste_sys::testing::skip;
+
+use crate::helper::{Folder, Helper};
 
 /// Has the helper follow an order again and again, and looks at the mode all the time.
 fn watch(helper: &mut Helper, path: &Path, order: &str) {

@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use poste::{Options, Semaphore};
+use poste_sys::testing::skip;
 
-use crate::helper::{Folder, Helper, STRANGER, names_in, skip};
+use crate::helper::{Folder, Helper, STRANGER, names_in};
 
 #[test]
 fn a_foreign_server_keeps_its_name_and_its_clients() {

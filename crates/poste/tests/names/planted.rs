@@ -3,10 +3,12 @@
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::os::unix::net::UnixListener;
+use std::path::Path;
 
 use poste::Options;
+use poste_sys::testing::skip;
 
-use crate::helper::{Folder, Helper, STRANGER, names_in, skip};
+use crate::helper::{Folder, Helper, STRANGER, names_in};
 use crate::owners::claim_file;
 
 #[test]
@@ -24,6 +26,10 @@ fn a_squatted_runtime_directory_is_refused() {
     let file = folder.join("file");
     fs::write(&file, "").unwrap();
     Helper::new(&file).refuses(&order, "permission");
+    // One that is another after chdir, and for each process.
+    let told = Helper::new(Path::new("run")).refuses(&order, "invalid");
+    assert!(told.contains("POSTE_DIR is relative: run"), "{told}");
+    assert!(!Path::new("run").exists());
     // Its parts as well.
     let parts = folder.private("parts");
     symlink(&real, parts.join("claims")).unwrap();

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use libtest_mimic::Trial;
 use poste::{Error, Kind, Message, OwnedMessage, Peers, Receiver, Sender};
+use poste_sys::testing::skip;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::time::{ClockId, clock_gettime};
@@ -170,14 +171,4 @@ fn raise_limit(need: usize) -> bool {
         setrlimit(Resource::Nofile, limit).expect("up to the maximum it is allowed");
     }
     is_enough(limit.current)
-}
-
-/// Names what was not tried, for the person and for whoever counts.
-fn skip(name: &str, reason: &str) {
-    let line = format!("SKIPPED: {name}: {reason}\n");
-    eprint!("{line}");
-    if let Some(path) = std::env::var_os("POSTE_SKIPPED") {
-        let mut file = std::fs::File::options().append(true).create(true).open(path).unwrap();
-        file.write_all(line.as_bytes()).unwrap();
-    }
 }

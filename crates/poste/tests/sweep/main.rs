@@ -84,7 +84,7 @@ fn main() -> ExitCode {
     if let Some(reason) = kills::lacks() {
         let left_out = |trial: Trial| {
             if !arguments.is_filtered_out(&trial) {
-                tally::note_skipped(trial.name(), &reason);
+                poste_sys::testing::skip(trial.name(), &reason);
             }
             trial.with_ignored_flag(true)
         };

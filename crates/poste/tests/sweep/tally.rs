@@ -1,6 +1,5 @@
 //! What was done and seen, over all trials; how long it may take, and where chance begins.
 
-use std::io::Write;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
@@ -109,16 +108,5 @@ impl Dice {
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
         (self.0 >> 11) as usize % sides
-    }
-}
-
-/// Says that something can't be tried here, to the person and to whoever counts.
-pub(crate) fn note_skipped(name: &str, reason: &str) {
-    let line = format!("SKIPPED: {name}: {reason}");
-    eprintln!("{line}");
-    if let Some(path) = std::env::var_os("POSTE_SKIPPED") {
-        let list = std::fs::File::options().append(true).create(true).open(path);
-        // Who counts finds that trial among the ignored ones all the same.
-        let _ = list.and_then(|mut list| writeln!(list, "{line}"));
     }
 }

@@ -5,10 +5,11 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use poste::{Identity, Kind, Options, Sender};
+use poste_sys::testing::skip;
 use rustix::process::{getegid, geteuid};
 
 use super::PATIENCE;
-use crate::cell::{Cell, Clause, Form, note_skipped};
+use crate::cell::{Cell, Clause, Form};
 use crate::fixture::Channel;
 use crate::leftovers;
 use crate::worker::{STRANGER, Worker};
@@ -45,7 +46,7 @@ fn result_of_a_stranger(cell: &Cell, address: &str) -> Option<String> {
     match Worker::of_another_user("stranger", address, None) {
         Some(stranger) => Some(heard(stranger)),
         None => {
-            note_skipped(&cell.name(), "no other user can run the tests' program (not root?)");
+            skip(&cell.name(), "no other user can run the tests' program (not root?)");
             None
         }
     }
