@@ -140,8 +140,7 @@ impl Sender {
         let producer = Producer::resume(lane, bodies, capacity);
         let producer = producer.map_err(|fault| corrupt(fault).on("share", &SHOWN))?;
         let traits = traits(size / 4, slots);
-        let end: Box<dyn SendEnd> =
-            Box::new(Sending { line, producer, room: None, refused: 0, lent: None });
+        let end: Box<dyn SendEnd> = Box::new(Sending { line, producer, room: None, refused: 0 });
         let opened = Opened { end, traits, address: address()? };
         Ok(Sender::over(&MECHANISM, opened, options.clone()))
     }

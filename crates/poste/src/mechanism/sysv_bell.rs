@@ -81,6 +81,15 @@ impl Line {
         self.table.half(self.number * 8 + 4)
     }
 
+    /// Counts nobody as sending, unless that has changed since it was read.
+    fn set_right(&self, sending: u32) {
+        if sending & COUNT > 0 {
+            let right = (sending & !COUNT).wrapping_add(COUNT + 1);
+            let order = Ordering::SeqCst;
+            let _ = self.sending().compare_exchange(sending, right, order, order);
+        }
+    }
+
     /// Rings every bell of the line, where somebody wants to be rung.
     fn ring(&self) {
         // SeqCst, as everything here: of a sender's "I send; who is armed?" and a receiver's "I am
@@ -145,9 +154,12 @@ impl Ringer {
     }
 }
 
-/// Wakes everybody who is polled on a queue: it is gone.
+/// Wakes everybody who is polled on a queue: it is gone. Senders that were killed are counted no more:
+/// else the next queue with this line would be looked at for nothing. One that sends to another queue
+/// of the line just now rings all the same.
 pub(super) fn tell_removed(queue: Queue) {
     if let Ok(line) = Line::of(queue) {
+        line.set_right(line.sending().load(Ordering::SeqCst));
         line.ring_all();
     }
 }
@@ -243,9 +255,7 @@ impl Listening {
         if since.elapsed() > BELL_PATIENCE {
             // Nobody sends for so long while there is room: it was killed. If it is only stopped,
             // it rings when it goes on.
-            let right = (sending & !COUNT).wrapping_add(COUNT + 1);
-            let order = Ordering::SeqCst;
-            let _ = self.line.sending().compare_exchange(sending, right, order, order);
+            self.line.set_right(sending);
         }
         self.uneasy = Some((since, (pause * 2).min(PAUSE_MAX)));
         if self.look_again_after(pause).is_err() {
@@ -360,4 +370,26 @@ fn is_left(path: &Path) -> Option<String> {
     // One that is being made isn't open yet; who makes it is alive.
     (!name.starts_with('.') || Owner::of(pid).is_none())
         .then(|| format!("no process has it open; process {pid} left it"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Receiver, Sender};
+
+    /// The count that a killed sender leaves ends with its queue, and not with BELL_PATIENCE.
+    #[test]
+    fn a_killed_sender_is_counted_no_longer_than_its_queue_lives() {
+        let key = 0x7073_0000 | (std::process::id() as i32 & 0xffff);
+        let address = format!("sysv:{key}");
+        let receiver = Receiver::create(&address).unwrap();
+        Sender::open(&address).unwrap().send("x").unwrap();
+        let queue = poste_sys::sysv::open(key, 0).unwrap();
+        let line = Line::of(queue).unwrap();
+        let before = line.sending().fetch_add(1, Ordering::SeqCst);
+        assert_eq!(before & COUNT, 0, "nobody is sending");
+        drop(receiver);
+        crate::remove(&address).unwrap();
+        assert_eq!(line.sending().load(Ordering::SeqCst) & COUNT, 0);
+    }
 }

@@ -206,6 +206,8 @@ pub(crate) struct Producer {
     oldest: usize,
     /// How many messages of each priority are not known to be done.
     lying: [u32; 32],
+    /// Room that is lent to be written in place.
+    lent: Option<Place>,
 }
 
 /// No lane ever carries so many messages.
@@ -241,7 +243,8 @@ impl Producer {
         let (head, published) = (range.start, range.end);
         let oldest = if head < published { lane.place(head).offset } else { 0 };
         let held = Vec::new();
-        Ok(Producer { lane, bodies, capacity, head, published, held, write, oldest, lying })
+        let lent = None;
+        Ok(Producer { lane, bodies, capacity, head, published, held, write, oldest, lying, lent })
     }
 
     /// The lane.
@@ -385,9 +388,28 @@ impl Producer {
         self.bodies.slice_mut(offset, size)
     }
 
-    /// What was written in room that [`Producer::room_for`] gave.
-    pub(crate) fn written(&self, place: Place) -> Option<&[u8]> {
-        self.bodies.slice(place.offset, place.size)
+    /// Lends room that [`Producer::room_for`] gave, until it is taken back.
+    pub(crate) fn lend(&mut self, place: Place) {
+        self.lent = Some(place);
+    }
+
+    /// What stands in the room that is lent.
+    pub(crate) fn lent(&self) -> &[u8] {
+        self.lent.and_then(|place| self.bodies.slice(place.offset, place.size)).unwrap_or(&[])
+    }
+
+    /// The room that is lent.
+    pub(crate) fn lent_mut(&mut self) -> &mut [u8] {
+        match self.lent {
+            Some(place) => self.body(place.offset, place.size).unwrap_or(&mut []),
+            None => &mut [],
+        }
+    }
+
+    /// Takes back what is lent: the place of so many bytes there, if there was room for so many.
+    pub(crate) fn take_lent(&mut self, size: usize) -> Option<Place> {
+        let place = self.lent.take().filter(|place| size <= place.size)?;
+        Some(Place { size, ..place })
     }
 
     /// Writes a message's descriptor, and holds the message back.

@@ -129,8 +129,6 @@ pub(super) struct Sending {
     pub(super) room: Option<Room>,
     /// The size for which there was no room last.
     pub(super) refused: usize,
-    /// Where a loan lies.
-    pub(super) lent: Option<Place>,
 }
 
 /// Readable while there may be room, or the connection says something.
@@ -270,25 +268,22 @@ impl SendEnd for Sending {
 
     fn loan(&mut self, size: usize, wait: Wait) -> Result<(), Error> {
         let offset = self.offset(size, wait)?;
-        self.lent = Some(Place { offset, size });
+        self.producer.lend(Place { offset, size });
         Ok(())
     }
 
     fn lent(&self) -> &[u8] {
-        self.lent.and_then(|place| self.producer.written(place)).unwrap_or(&[])
+        self.producer.lent()
     }
 
     fn lent_mut(&mut self) -> &mut [u8] {
-        match self.lent {
-            Some(place) => self.producer.body(place.offset, place.size).unwrap_or(&mut []),
-            None => &mut [],
-        }
+        self.producer.lent_mut()
     }
 
     fn send_loan(&mut self, size: usize, frame: &Frame<'_>) -> Result<(), Error> {
         self.line.check_life()?;
-        match self.lent.take().filter(|place| size <= place.size) {
-            Some(place) => self.write(Place { size, ..place }, frame),
+        match self.producer.take_lent(size) {
+            Some(place) => self.write(place, frame),
             None => Err(Error::new(Kind::NotSupported, "nothing of that size was lent")),
         }
     }

@@ -52,8 +52,6 @@ struct Sending {
     sized: bool,
     /// Its messages are marked as raw.
     raw: bool,
-    /// Where a loan lies, and its size.
-    lent: Option<Place>,
     spinner: Spinner,
     watch: Option<Watch>,
     bell: Option<Bell>,
@@ -84,7 +82,6 @@ impl Sending {
             lane_number,
             producer,
             raw: options.is_raw(),
-            lent: None,
             spinner: Spinner::new(options.spin),
             watch: None,
             bell: None,
@@ -297,27 +294,24 @@ impl SendEnd for Sending {
 
     fn loan(&mut self, size: usize, wait: Wait) -> Result<(), Error> {
         let offset = self.room(size, wait)?;
-        self.lent = Some(Place { offset, size });
+        self.producer.lend(Place { offset, size });
         Ok(())
     }
 
     fn lent(&self) -> &[u8] {
-        self.lent.and_then(|place| self.producer.written(place)).unwrap_or(&[])
+        self.producer.lent()
     }
 
     fn lent_mut(&mut self) -> &mut [u8] {
-        match self.lent {
-            Some(place) => self.producer.body(place.offset, place.size).unwrap_or(&mut []),
-            None => &mut [],
-        }
+        self.producer.lent_mut()
     }
 
     fn send_loan(&mut self, size: usize, frame: &Frame<'_>) -> Result<(), Error> {
         self.mailbox.check_life()?;
-        let Some(place) = self.lent.take().filter(|place| size <= place.size) else {
+        let Some(place) = self.producer.take_lent(size) else {
             return Err(Error::new(Kind::NotSupported, "nothing of that size was lent"));
         };
-        self.write(Place { size, ..place }, frame);
+        self.write(place, frame);
         Ok(())
     }
 
