@@ -12,7 +12,7 @@ use super::aside;
 use super::bell::{self, Bell};
 use super::lane_file::{self, LaneFile};
 use super::mailbox::{Mailbox, no_room};
-use super::participants::{Proof, slice};
+use super::participants::Proof;
 use super::sending::refuse_check;
 use super::spinner::Spinner;
 use super::traits;
@@ -278,7 +278,7 @@ impl Receiving {
             if known.reader.lane().take(number, word, receiver) {
                 self.turn = index;
                 if self.batch > 1 {
-                    self.claim_more(word.priority, self.batch - 1);
+                    self.claim_more(word.priority(), self.batch - 1);
                 }
                 return Ok(Some(found));
             }
@@ -324,9 +324,9 @@ impl Receiving {
         };
         let done = match spinner.spin(wait, beside, || self.take()) {
             Ok(None) => {
-                let start = Instant::now();
+                let since = spinner.falls_asleep();
                 let slept = self.sleep(&seat, wait);
-                spinner.slept(start.elapsed());
+                spinner.slept(since);
                 slept
             }
             done => done,
@@ -343,15 +343,13 @@ impl Receiving {
             let epoch = mailbox.epoch();
             let watch = match &mut self.watch {
                 Some(watch) => watch,
-                None => self.watch.insert(Watch::new(mailbox)?),
+                None => self.watch.insert(Watch::new(mailbox, place)?),
             };
-            let (slice, proof) = slice(watch.everybody(mailbox));
-            let mut looked = Instant::now();
-            let slept = wait.sleep(wake::word(header, place), Some(slice), || {
+            let mut vigil = watch.vigil(mailbox);
+            let slept = wait.sleep(wake::word(header, place), vigil.slice(), || {
                 // Announced before each look: who chose this one has taken the announcement away.
                 Set::Asleep.enter(header, place);
-                if looked.elapsed() >= slice {
-                    looked = Instant::now();
+                if let Some(proof) = vigil.is_due() {
                     mailbox.look_after(Some(place), proof)?;
                     self.epoch = None;
                 }
@@ -426,7 +424,7 @@ impl Receiving {
             self.lent = Some((Arc::clone(&taking), place));
             file.bodies.slice(place.offset, place.size).is_some()
         };
-        if !is_there || (word.raw && !self.raw) {
+        if !is_there || (word.is_raw() && !self.raw) {
             // It is no message; that it is done is all that can be said of it.
             let _ = taking.settle(number, Settle::Done);
             self.lent = None;
@@ -441,8 +439,8 @@ impl Receiving {
         arrival.settler = Some(taking as Arc<dyn Settler>);
         arrival.token = number;
         arrival.size = place.size;
-        arrival.priority = Some(u16::from(word.priority));
-        arrival.deliveries = u32::from(word.deliveries);
+        arrival.priority = Some(u16::from(word.priority()));
+        arrival.deliveries = u32::from(word.deliveries());
         Ok(())
     }
 
@@ -516,7 +514,7 @@ impl RecvEnd for Receiving {
         self.batch = 0;
         self.was_busy = done.is_ok();
         if let Some(since) = self.parked.take_if(|_| done.is_ok()) {
-            self.spinner.slept(since.elapsed());
+            self.spinner.slept(Some(since));
         }
         if self.bell.is_some() {
             if done.is_ok() && (self.is_lingering || !self.is_empty()) {
@@ -542,7 +540,7 @@ impl RecvEnd for Receiving {
             return Linger::Again;
         }
         self.was_busy = false;
-        self.parked = Some(Instant::now());
+        self.parked = self.spinner.falls_asleep();
         Linger::Over
     }
 
@@ -561,7 +559,7 @@ impl RecvEnd for Receiving {
         let seat = Arc::clone(&self.seat);
         let watch = match &mut self.watch {
             Some(watch) => watch,
-            None => self.watch.insert(Watch::new(&seat.mailbox)?),
+            None => self.watch.insert(Watch::new(&seat.mailbox, seat.place)?),
         };
         watch.everybody(&seat.mailbox);
         if self.bell.is_none() {
