@@ -262,10 +262,7 @@ pub struct Arrival {
     pub at: usize,
     /// Its size in bytes.
     pub size: usize,
-    /// What ends it, at any time and from any thread, also when the end is gone; `None`: nothing is to
-    /// be ended.
-    pub settler: Option<Arc<dyn Settler>>,
-    /// What to end it by; not 0.
+    /// What to end it by, as the end knows it ([`RecvEnd::settler`]); 0: nothing is to be ended.
     pub token: u64,
     /// The connection or the datagram's source that it came from; 0: there is only one.
     pub source: u64,
@@ -299,7 +296,6 @@ impl Arrival {
             news,
             at,
             size,
-            settler,
             token,
             source,
             sender,
@@ -314,9 +310,6 @@ impl Arrival {
         } = self;
         *news = News::default();
         (*at, *size, *token, *source, *sender, *sequence) = (0, 0, 0, 0, 0, 0);
-        if settler.is_some() {
-            *settler = None;
-        }
         *credentials = Credentials::default();
         (*priority, *message_type, *deliveries) = (None, None, 0);
         (*more, *descriptors_lost) = (false, false);
@@ -551,6 +544,21 @@ pub trait RecvEnd: Send {
     /// `Empty` and `TimedOut` say that only the time was missing; `Disconnected` that nothing will
     /// come any more; `Corrupt` that what came was passed over.
     fn recv(&mut self, arrival: &mut Arrival, wait: Wait) -> Result<(), Error>;
+
+    /// What ends the piece received last, at any time and from any thread, also when the end is gone.
+    /// Asked before the next one is received, where the arrival has a token.
+    fn settler(&self) -> Option<Arc<dyn Settler>> {
+        None
+    }
+
+    /// Ends the piece received last, before the next one is received: as its settler would, which
+    /// costs more to make than this to do.
+    ///
+    /// # Errors
+    /// What the system said.
+    fn settle(&mut self, token: u64, how: Settle) -> Result<(), Error> {
+        self.settler().map_or(Ok(()), |settler| settler.settle(token, how))
+    }
 
     /// The bytes of the piece received last; they stay until the next `recv`.
     fn bytes(&self, arrival: &Arrival) -> &[u8];

@@ -87,13 +87,13 @@ impl Reader {
         priority: u8,
         receiver: u16,
         most: usize,
-        mut taken: impl FnMut(u64, Word),
+        mut taken: impl FnMut(u64),
     ) -> Result<(), Fault> {
         let mut left = most;
         while left > 0 {
             let Some((number, word)) = self.find(priority)? else { break };
             if self.lane.take(number, word, receiver) {
-                taken(number, word);
+                taken(number);
                 left -= 1;
             }
             // Ours or another's: it is ready no more, unless a rewind says so.
