@@ -17,7 +17,6 @@ use crate::duplex::Duplex;
 use crate::envelope::Speaker;
 use crate::error::{Error, Kind};
 use crate::inheritance::{self, Role};
-use crate::limits::READ_MAX;
 use crate::loan::Loan;
 use crate::mechanism::{
     EndTraits, Frame, Mechanism, Opened, Opening, Pollable, SendEnd, inherited, resolve,
@@ -291,7 +290,7 @@ impl Sender {
     #[cfg(feature = "tokio")]
     #[inline]
     pub(crate) fn takes_in(&self) -> bool {
-        !self.traits.bare && self.outbox.len() < READ_MAX
+        !self.traits.bare && self.outbox.len() < crate::limits::READ_MAX
     }
 
     /// Makes room to feed one more, where as much is fed as is taken in.

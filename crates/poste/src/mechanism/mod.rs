@@ -57,6 +57,7 @@ mod sysv_helper;
 mod sysv_objects;
 pub mod sysv_queue;
 mod sysv_room;
+mod sysv_thread;
 pub mod tcp;
 pub(crate) mod timer;
 pub mod udp;
