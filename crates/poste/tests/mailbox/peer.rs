@@ -181,6 +181,7 @@ fn main() {
             crate::lifetime::attach(address, told.trim());
         }
         "fork" => crate::lifetime::fork(address),
+        "bursts" => crate::drowsy::bursts(address, arguments[1]),
         "exec" => crate::lifetime::exec(address),
         "make" => crate::lifetime::make(address),
         "full" => crate::lifetime::full(address),
