@@ -178,7 +178,7 @@ impl Receiver {
     }
 
     /// Takes the next message, if one is there; [`Receiver::lent`] lends it.
-    #[cfg(feature = "tokio")]
+    #[cfg(feature = "futures")]
     #[inline]
     pub(crate) fn look(&mut self) -> Result<bool, Error> {
         match self.next(Wait::Not) {
@@ -189,28 +189,28 @@ impl Receiver {
     }
 
     /// Whether messages lie in user space, where no descriptor of the end's own shows them.
-    #[cfg(feature = "tokio")]
+    #[cfg(feature = "futures")]
     #[inline]
     pub(crate) fn has_more(&self) -> bool {
         self.taken.arrival.more || self.untold.is_some()
     }
 
     /// Whether to look again before waiting.
-    #[cfg(feature = "tokio")]
+    #[cfg(feature = "futures")]
     #[inline]
     pub(crate) fn linger(&mut self) -> crate::mechanism::Linger {
         self.taken.end.linger()
     }
 
     /// Whether nothing is left to find, as of the last look.
-    #[cfg(feature = "tokio")]
+    #[cfg(feature = "futures")]
     #[inline]
     pub(crate) fn is_drained(&self) -> bool {
         self.taken.end.is_drained()
     }
 
     /// What the end itself waits on: it shows what [`Receiver::has_more`] doesn't.
-    #[cfg(feature = "tokio")]
+    #[cfg(feature = "futures")]
     pub(crate) fn watched(&mut self) -> Result<Pollable<'_>, Error> {
         self.taken.end.pollable().map_err(|error| error.on("poll", &self.address))
     }
