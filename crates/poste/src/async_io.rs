@@ -29,10 +29,10 @@ use crate::error::Error;
 use crate::futures;
 use crate::futures::reactor::{Direction, Register, Shown, Turn};
 
-/// The sending end of a channel, for async-io.
+/// The sending end of a channel, for async-io; [`futures::Sender`] has its methods.
 pub type Sender = futures::Sender<Reactor>;
 
-/// The receiving end of a channel, for async-io.
+/// The receiving end of a channel, for async-io; [`futures::Receiver`] has its methods.
 pub type Receiver = futures::Receiver<Reactor>;
 
 /// A descriptor in async-io's epoll.

@@ -32,10 +32,10 @@ use crate::error::{Error, Kind};
 use crate::futures;
 use crate::futures::reactor::{Direction, Register, Shown, Turn};
 
-/// The sending end of a channel, for tokio.
+/// The sending end of a channel, for tokio; [`futures::Sender`] has its methods.
 pub type Sender = futures::Sender<Reactor>;
 
-/// The receiving end of a channel, for tokio.
+/// The receiving end of a channel, for tokio; [`futures::Receiver`] has its methods.
 pub type Receiver = futures::Receiver<Reactor>;
 
 /// A descriptor in tokio's epoll.
