@@ -3,6 +3,7 @@
 
 use std::error::Error;
 use std::future::{Future, poll_fn};
+use std::os::fd::AsRawFd as _;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::process::{Command, Stdio};
@@ -388,4 +389,73 @@ fn an_end_goes_on_in_the_other_forms() -> Outcome {
         assert_eq!(receiver.recv_wait(Wait::For(PATIENCE))?.text()?, "two");
         Ok(())
     })
+}
+
+/// Both ends of a channel that has no address, or another's: of each kind, what it is called.
+fn nameless() -> Result<Vec<(&'static str, poste::Sender, poste::Receiver)>, poste::Error> {
+    let (here, there) = poste::pair()?;
+    let (pair, paired) = (here.split().0, there.split().1);
+    let (here, there) = poste::pipes()?;
+    let (pipes, piped) = (here.split().0, there.split().1);
+    let (reading, writing) = rustix::pipe::pipe().expect("descriptors are left");
+    let fd = |number| format!("fd:{number}");
+    let by_number = poste::Sender::open(fd(writing.as_raw_fd()))?;
+    let numbered = poste::Receiver::open(fd(reading.as_raw_fd()))?;
+    let (here, there) = poste::pair()?;
+    let (options, wait) = (Options::new(), Wait::For(PATIENCE));
+    let sealing = std::thread::spawn(move || poste::Sender::sealed(there, &Options::new(), wait));
+    let unsealing = poste::Receiver::sealed(here, &options, wait)?;
+    let sealed = sealing.join().expect("it was made or refused")?;
+    Ok(vec![
+        ("a pair", pair, paired),
+        ("pipes", pipes, piped),
+        ("fd:", by_number, numbered),
+        ("sealed memory", sealed, unsealing),
+    ])
+}
+
+/// A pause at random places.
+async fn pause(number: u64) {
+    match number.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 58 {
+        0 => sleep(Duration::from_micros(number % 300)).await,
+        1..9 => tokio::task::yield_now().await,
+        _ => {}
+    }
+}
+
+#[test]
+fn ends_without_an_address_lose_no_wake_up() -> Outcome {
+    let is_long = std::env::var_os("POSTE_LONG").is_some_and(|value| !value.is_empty());
+    let count = if is_long { 500_000 } else { 1000 };
+    for ((name, to, there), (_, back, here)) in nameless()?.into_iter().zip(nameless()?) {
+        let start = Instant::now();
+        runtime().block_on(async {
+            let (mut to, mut there) = (Sender::over(to)?, Receiver::over(there)?);
+            let (mut back, mut here) = (Sender::over(back)?, Receiver::over(here)?);
+            let other = tokio::spawn(async move {
+                for number in 0..count {
+                    pause(number).await;
+                    let message = soon(there.recv()).await?;
+                    assert_eq!(message[..], number.to_le_bytes(), "over {name}");
+                    back.send(&message[..]).await?;
+                }
+                Outcome::Ok(())
+            });
+            let mut next = 0;
+            for number in 0..count {
+                pause(number + 7).await;
+                to.send(&number.to_le_bytes()).await?;
+                // Some in a row, some one by one.
+                let behind = if number % 1000 < 500 { 5 } else { 1 };
+                while number + 1 - next >= behind {
+                    let message = soon(here.recv()).await?;
+                    assert_eq!(message[..], next.to_le_bytes(), "over {name}");
+                    next += 1;
+                }
+            }
+            soon(other).await?
+        })?;
+        println!("{name}: {count} there and back in {:?}", start.elapsed());
+    }
+    Ok(())
 }
