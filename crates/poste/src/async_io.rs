@@ -67,8 +67,10 @@ impl Register for Reactor {
     }
 
     #[inline]
-    fn poll_shown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<&mut bool>> {
-        if !self.is_shown {
+    fn poll_shown(&mut self, steps: &mut u32, cx: &mut Context<'_>) -> Poll<io::Result<&mut bool>> {
+        if self.is_shown {
+            ready!(Reactor::poll_turn(steps, cx));
+        } else {
             ready!(match self.direction {
                 Direction::Read => self.descriptor.poll_readable(cx),
                 Direction::Write => self.descriptor.poll_writable(cx),

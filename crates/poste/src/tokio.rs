@@ -72,7 +72,11 @@ impl Register for Reactor {
     }
 
     #[inline]
-    fn poll_shown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Self::Shown<'_>>> {
+    fn poll_shown(
+        &mut self,
+        (): &mut (),
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<Self::Shown<'_>>> {
         match self.1 {
             Direction::Read => self.0.poll_read_ready(cx),
             Direction::Write => self.0.poll_write_ready(cx),

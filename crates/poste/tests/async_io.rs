@@ -1,17 +1,18 @@
 //! The ends for async-io, where they do more than the clauses of the contract try, or where its
 //! reactor is another than tokio's: no runtime around, any executor, no count of steps.
 
+use std::cell::Cell;
 use std::error::Error;
 use std::future::{Future, poll_fn};
 use std::io::Write as _;
 use std::os::fd::AsRawFd as _;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::time::Duration;
 
 use async_executor::LocalExecutor;
 use async_io::{Timer, block_on};
 use futures_core::Stream;
-use futures_lite::future::{or, yield_now, zip};
+use futures_lite::future::{or, poll_once, zip};
 use futures_sink::Sink;
 use poste::async_io::{Receiver, Sender};
 use poste::{Kind, Options};
@@ -149,19 +150,26 @@ fn what_a_sink_takes_comes_out_of_the_stream() -> Outcome {
 
 #[test]
 fn one_that_always_finds_something_lets_others_have_their_turn() -> Outcome {
-    let executor = LocalExecutor::new();
-    let (sender, receiver) = poste::pipe()?;
-    let (mut sender, mut receiver) = (Sender::over(sender)?, Receiver::over(receiver)?);
-    let flood = executor.spawn(async move {
-        while sender.send("y").await.is_ok() && receiver.recv().await.is_ok() {}
-    });
-    // They would hang.
-    block_on(executor.run(async {
-        for _ in 0..100 {
-            yield_now().await;
+    // These bytes never end, and nobody has to wait for them.
+    let zeros = std::fs::File::open("/dev/zero")?;
+    let raw = Options::new().raw();
+    let mut receiver = Receiver::open_with(format!("fd:{}", zeros.as_raw_fd()), &raw)?;
+    let count = Cell::new(0);
+    let mut flood = pin!(async {
+        while count.get() < 10_000 {
+            receiver.recv().await.unwrap();
+            count.set(count.get() + 1);
         }
-    }));
-    assert!(!flood.is_finished());
+    });
+    block_on(async {
+        for _ in 0..3 {
+            let before = count.get();
+            assert!(poll_once(flood.as_mut()).await.is_none(), "nobody else had a turn");
+            assert!((1..1000).contains(&(count.get() - before)), "{} in a row", count.get());
+        }
+        // And it is woken again by itself.
+        soon(flood).await;
+    });
     Ok(())
 }
 
@@ -179,4 +187,22 @@ fn a_file_is_always_ready() -> Outcome {
         assert_eq!(soon(receiver.recv()).await.unwrap_err().kind(), Kind::Disconnected);
         Ok(())
     })
+}
+
+/// They belong to the open file description, which another process may share.
+#[test]
+fn a_descriptor_keeps_its_flags() -> Outcome {
+    let (reading, writing) = rustix::pipe::pipe()?;
+    let raw = Options::new().raw();
+    let mut receiver = Receiver::open_with(format!("fd:{}", reading.as_raw_fd()), &raw)?;
+    let mut sender = Sender::open_with(format!("fd:{}", writing.as_raw_fd()), &raw)?;
+    block_on(async {
+        assert!(within(Duration::from_millis(5), receiver.recv()).await.is_none());
+        let full = async { while sender.send(&[0; 4096]).await.is_ok() {} };
+        assert!(within(Duration::from_millis(20), full).await.is_none());
+    });
+    for end in [&reading, &writing] {
+        assert!(!rustix::fs::fcntl_getfl(end)?.contains(rustix::fs::OFlags::NONBLOCK));
+    }
+    Ok(())
 }

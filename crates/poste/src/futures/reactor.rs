@@ -37,8 +37,12 @@ pub(crate) trait Register: fmt::Debug + Send + Sized + Sync + Unpin {
     fn register(descriptor: OwnedFd, direction: Direction) -> io::Result<Self>;
 
     /// Whether it shows that the end may go on, or may show it: it stays so until a look was in vain.
-    /// Else the task is woken when it does.
-    fn poll_shown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Self::Shown<'_>>>;
+    /// Else the task is woken when it does. It is a step of the task.
+    fn poll_shown(
+        &mut self,
+        turns: &mut Self::Turns,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<Self::Shown<'_>>>;
 
     /// One step of a task; pending where others are to have their turn first.
     fn poll_turn(turns: &mut Self::Turns, cx: &mut Context<'_>) -> Poll<Self::Turn>;
@@ -89,12 +93,20 @@ impl<R: Register> Watch<R> {
     #[inline]
     pub(super) fn poll(
         &mut self,
+        turns: &mut R::Turns,
         cx: &mut Context<'_>,
     ) -> Poll<Result<Option<R::Shown<'_>>, Error>> {
-        let Watch::On(registered) = self else { return Poll::Ready(Ok(None)) };
-        let shown = ready!(registered.poll_shown(cx));
-        let shown = shown.map_err(|error| Error::new(Kind::System, error.to_string()))?;
-        Poll::Ready(Ok(Some(shown)))
+        match self {
+            Watch::On(registered) => {
+                let shown = ready!(registered.poll_shown(turns, cx));
+                let shown = shown.map_err(|error| Error::new(Kind::System, error.to_string()))?;
+                Poll::Ready(Ok(Some(shown)))
+            }
+            Watch::AlwaysReady => {
+                ready!(R::poll_turn(turns, cx)).made_progress();
+                Poll::Ready(Ok(None))
+            }
+        }
     }
 }
 
@@ -140,7 +152,7 @@ pub(super) fn poll_until<R: Register, T>(
             Some(watch) => watch,
             None => watch.insert(Watch::on(watched(sender)?)?),
         };
-        let mut shown = ready!(watch.poll(cx))?;
+        let mut shown = ready!(watch.poll(turns, cx))?;
         done = attempt(sender);
         if done.as_ref().is_err_and(Error::is_passing) {
             shown.is_over();
