@@ -262,10 +262,7 @@ pub struct Arrival {
     pub at: usize,
     /// Its size in bytes.
     pub size: usize,
-    /// What ends it, at any time and from any thread, also when the end is gone; `None`: nothing is to
-    /// be ended.
-    pub settler: Option<Arc<dyn Settler>>,
-    /// What to end it by; not 0.
+    /// What to end it by, as the end knows it ([`RecvEnd::settler`]); 0: nothing is to be ended.
     pub token: u64,
     /// The connection or the datagram's source that it came from; 0: there is only one.
     pub source: u64,
@@ -293,9 +290,30 @@ impl Arrival {
     /// Makes it as new, keeping what is allocated.
     #[inline]
     pub fn reset(&mut self) {
-        let mut descriptors = std::mem::take(&mut self.descriptors);
+        // Field by field, where they lie: a whole new one would be made elsewhere first and moved,
+        // which costs as much as receiving from shared memory.
+        let Arrival {
+            news,
+            at,
+            size,
+            token,
+            source,
+            sender,
+            sequence,
+            credentials,
+            priority,
+            message_type,
+            deliveries,
+            more,
+            descriptors,
+            descriptors_lost,
+        } = self;
+        *news = News::default();
+        (*at, *size, *token, *source, *sender, *sequence) = (0, 0, 0, 0, 0, 0);
+        *credentials = Credentials::default();
+        (*priority, *message_type, *deliveries) = (None, None, 0);
+        (*more, *descriptors_lost) = (false, false);
         descriptors.clear();
-        *self = Arrival { descriptors, ..Arrival::default() };
     }
 
     /// Keeps the descriptors that the envelope announced, and closes what it did not.
@@ -526,6 +544,21 @@ pub trait RecvEnd: Send {
     /// `Empty` and `TimedOut` say that only the time was missing; `Disconnected` that nothing will
     /// come any more; `Corrupt` that what came was passed over.
     fn recv(&mut self, arrival: &mut Arrival, wait: Wait) -> Result<(), Error>;
+
+    /// What ends the piece received last, at any time and from any thread, also when the end is gone.
+    /// Asked before the next one is received, where the arrival has a token.
+    fn settler(&self) -> Option<Arc<dyn Settler>> {
+        None
+    }
+
+    /// Ends the piece received last, before the next one is received: as its settler would, which
+    /// costs more to make than this to do.
+    ///
+    /// # Errors
+    /// What the system said.
+    fn settle(&mut self, token: u64, how: Settle) -> Result<(), Error> {
+        self.settler().map_or(Ok(()), |settler| settler.settle(token, how))
+    }
 
     /// The bytes of the piece received last; they stay until the next `recv`.
     fn bytes(&self, arrival: &Arrival) -> &[u8];

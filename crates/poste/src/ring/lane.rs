@@ -133,7 +133,7 @@ impl Lane {
     #[inline]
     pub(crate) fn look(&self, number: u64) -> Option<Word> {
         let word = Word::read(self.word(number).load(Ordering::Acquire));
-        (word.number == number as u32).then_some(word)
+        (word.number() == number as u32).then_some(word)
     }
 
     /// The published messages that are not known to be done: numbers from the head to the first
@@ -148,7 +148,7 @@ impl Lane {
     /// How many messages wait, and how many are taken.
     pub(crate) fn depth(&self) -> (u64, u64) {
         self.published().fold((0, 0), |(ready, taken), number| {
-            match self.look(number).map(|word| word.state) {
+            match self.look(number).map(Word::state) {
                 Some(State::Ready) => (ready + 1, taken),
                 Some(State::Taken) => (ready, taken + 1),
                 _ => (ready, taken),
@@ -161,7 +161,7 @@ impl Lane {
     pub(crate) fn check(&self, bodies: usize) -> Result<(), Fault> {
         let mut places = Vec::new();
         for number in self.published() {
-            match self.look(number).map(|word| word.state) {
+            match self.look(number).map(Word::state) {
                 Some(State::Unknown) | None => return Err("a message has no known state"),
                 Some(State::Done) => {}
                 Some(State::Ready | State::Taken) => places.push(self.place(number)),
@@ -232,7 +232,7 @@ impl Producer {
             if place.offset.saturating_add(place.room()) > bodies.backed() {
                 return Err("a message's body lies outside of its lane");
             }
-            lying[usize::from(word.priority)] += 1;
+            lying[usize::from(word.priority())] += 1;
             write = place.offset + place.room();
         }
         let urgent = (1..32).filter(|priority| lying[*priority] > 0);
@@ -330,7 +330,7 @@ impl Producer {
     fn is_done(&self, number: u64) -> bool {
         // Acquire, by `look`: pairs with the receiver's `done`, so that its reads of the body come
         // before our next write there.
-        self.lane.look(number).is_some_and(|word| word.state == State::Done)
+        self.lane.look(number).is_some_and(|word| word.state() == State::Done)
     }
 
     /// A place for so many bytes in the ring of bodies.
@@ -356,7 +356,7 @@ impl Producer {
         let old = self.head;
         while self.head < self.published {
             let Some(word) = self.lane.look(self.head) else { break };
-            if word.state != State::Done {
+            if word.state() != State::Done {
                 break;
             }
             self.forget(word);
@@ -374,11 +374,12 @@ impl Producer {
     }
 
     fn forget(&mut self, word: Word) {
-        let lying = &mut self.lying[usize::from(word.priority)];
+        let lying = &mut self.lying[usize::from(word.priority())];
         *lying = lying.saturating_sub(1);
-        if word.priority > 0 && *lying == 0 {
+        if word.priority() > 0 && *lying == 0 {
             let urgent = self.lane.urgent();
-            urgent.store(urgent.load(Ordering::Relaxed) & !(1 << word.priority), Ordering::Release);
+            urgent
+                .store(urgent.load(Ordering::Relaxed) & !(1 << word.priority()), Ordering::Release);
         }
     }
 
@@ -452,10 +453,10 @@ impl Producer {
         let Some((last, before)) = self.held.split_last() else { return };
         for kind in before {
             let word = self.lane.word(self.published);
-            word.store(ready(self.published, *kind), Ordering::Release);
+            word.store(kind.ready(self.published), Ordering::Release);
             self.published += 1;
         }
-        store_fenced(self.lane.word(self.published), ready(self.published, *last));
+        store_fenced(self.lane.word(self.published), last.ready(self.published));
         self.published += 1;
         self.held.clear();
     }
@@ -503,12 +504,12 @@ pub(crate) struct Kind {
     pub(crate) raw: bool,
 }
 
-/// The word of a message that is ready for the first time.
-#[inline]
-fn ready(number: u64, kind: Kind) -> u64 {
-    let Kind { priority, raw } = kind;
-    let number = number as u32;
-    Word { number, state: State::Ready, deliveries: 0, receiver: 0, priority, raw }.write()
+impl Kind {
+    /// The word of such a message, ready.
+    #[inline]
+    fn ready(self, number: u64) -> u64 {
+        Word::ready(number, self.priority, self.raw).write()
+    }
 }
 
 #[cfg(all(test, not(poste_loom)))]

@@ -64,7 +64,7 @@ impl Receiving {
         }
         arrival.news = News::Piece;
         arrival.size = self.body.len();
-        arrival.priority = Some(u16::from(word.priority));
+        arrival.priority = Some(u16::from(word.priority()));
         arrival.credentials = self.line.peer;
         arrival.more = self.find()?.is_some();
         if !arrival.more {
