@@ -438,6 +438,45 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    /// Else one that is told at this moment could still be taken for it, and the set would grow.
+    #[test]
+    fn what_was_removed_is_forgotten() {
+        let set = WaitSet::new().unwrap();
+        for key in 0..3 {
+            set.add_readable(key, eventfd(1, EventfdFlags::CLOEXEC).unwrap()).unwrap();
+            set.add_timer(key + 10, Instant::now()).unwrap();
+        }
+        let numbers: Vec<u64> = set.lock().keys.keys().copied().collect();
+        assert!((0..3).all(|key| set.remove(key) && set.remove(key + 10)));
+        let state = set.lock();
+        assert!(state.entries.is_empty() && state.keys.is_empty() && state.timers.is_empty());
+        drop(state);
+        // What epoll told before is nobody's now, also where the key is used again.
+        set.add_readable(0, eventfd(0, EventfdFlags::CLOEXEC).unwrap()).unwrap();
+        let mut told = numbers;
+        assert!(!set.translate(&mut told), "{told:?}");
+    }
+
+    /// When the timer with a key is due.
+    fn due(set: &WaitSet, key: u64) -> Instant {
+        match set.lock().entries[&key] {
+            Entry::Timer { at, .. } => at.0,
+            Entry::Descriptor { .. } => unreachable!("it is a timer"),
+        }
+    }
+
+    #[test]
+    fn an_interval_that_is_told_late_keeps_its_rhythm() {
+        let (set, every) = (WaitSet::new().unwrap(), Duration::from_millis(10));
+        set.add_interval(1, every).unwrap();
+        let first = due(&set, 1);
+        for _ in 0..3 {
+            std::thread::sleep(every * 5 / 2);
+            set.wait(&mut Vec::new(), Wait::Forever).unwrap();
+            assert_eq!((due(&set, 1) - first).as_nanos() % every.as_nanos(), 0);
+        }
+    }
+
     proptest! {
         #[test]
         fn a_rhythm_goes_on_as_it_began(every in 1_u64..10_000_000, late in 0_u64..100_000_000_000) {
