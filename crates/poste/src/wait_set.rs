@@ -21,7 +21,7 @@ use crate::error::{Error, Kind};
 use crate::mechanism::timer::Timer;
 use crate::receiver::Receiver;
 use crate::sender::Sender;
-use crate::wait::Wait;
+use crate::wait::{Halt, Wait};
 
 /// What a [`WaitSet`] can wait for: it has one level-triggered descriptor, to be polled for reading.
 pub trait Waitable {
@@ -308,6 +308,10 @@ impl WaitSet {
             if self.translate(ready) {
                 return Ok(());
             }
+            // Woken for nothing, again and again.
+            if matches!(wait, Wait::Until(end) if Instant::now() >= end) {
+                return Err(on(Halt::Later.receiving(wait)));
+            }
         }
     }
 
@@ -455,6 +459,16 @@ mod tests {
         set.add_readable(0, eventfd(0, EventfdFlags::CLOEXEC).unwrap()).unwrap();
         let mut told = numbers;
         assert!(!set.translate(&mut told), "{told:?}");
+    }
+
+    #[test]
+    fn one_that_is_woken_for_nothing_waits_no_longer_than_it_was_told() {
+        let set = WaitSet::new().unwrap();
+        let always = eventfd(1, EventfdFlags::CLOEXEC).unwrap();
+        epoll::add(&set.epoll, &always, EventData::new_u64(u64::MAX), EventFlags::IN).unwrap();
+        let mut ready = Vec::new();
+        let error = set.wait(&mut ready, Wait::For(Duration::from_millis(20))).unwrap_err();
+        assert_eq!((error.kind(), ready.len()), (Kind::TimedOut, 0));
     }
 
     /// When the timer with a key is due.

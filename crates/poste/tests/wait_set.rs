@@ -261,6 +261,9 @@ fn timers_are_told_in_time_once_or_in_their_rhythm() {
     set.add_timer(6, Instant::now() - Duration::from_secs(1)).unwrap();
     set.add_timer(7, Instant::now() + Duration::from_secs(1 << 33)).unwrap();
     assert_eq!(ready(&set, Wait::For(PATIENCE)), [6]);
+    // The last that is added may be the first.
+    set.add_timer(8, Instant::now() + Duration::from_millis(10)).unwrap();
+    assert_eq!(ready(&set, Wait::For(PATIENCE)), [8]);
 }
 
 #[test]

@@ -180,6 +180,24 @@ fn fill<R: Runtime>(cell: &Cell) {
                 assert_eq!(sent.expect("woken when there is room").unwrap(), Level::Queued);
                 count += 1;
             }
+            // What was begun when it is closed goes on.
+            let time = Duration::from_millis(60);
+            let fill = async {
+                while sender.send(&letters.letter(0, count)).await.is_ok() {
+                    count += 1
+                }
+            };
+            assert!(timeout::<R, _>(time, fill).await.is_none());
+            let count = sender.counters().messages;
+            let (closed, ()) = zip(soon::<R, _>(sender.close()), async {
+                while checker.received < count {
+                    let received = soon::<R, _>(receiver.recv()).await;
+                    let message = received.expect("what was begun comes").unwrap();
+                    checker.check(&message, message.sequence());
+                }
+            })
+            .await;
+            closed.expect("woken when there is room").unwrap();
         });
     }
 }
