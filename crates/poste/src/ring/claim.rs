@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use poste_sys::atomic::{Ordering, exchange_fenced};
 
-use super::lane::{ANY, Fault, Lane};
+use super::lane::{AHEAD, ANY, Fault, Lane};
 use super::layout::{State, Word};
 
 /// What a receiver knows of a lane.
@@ -92,6 +92,7 @@ impl Reader {
         let mut left = most;
         while left > 0 {
             let Some((number, word)) = self.find(priority)? else { break };
+            self.lane.soon_written(number + AHEAD);
             if self.lane.take(number, word, receiver) {
                 taken(number);
                 left -= 1;

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use poste_sys::atomic::{AtomicU64, Ordering, store_fenced};
 use poste_sys::mapping::Mapping;
 
-use super::layout::{Place, State, Word, descriptor, lane, room};
+use super::layout::{LINE, Place, State, Word, descriptor, lane, room};
 
 /// The part of a lane that everybody shares: its words.
 #[derive(Debug)]
@@ -128,6 +128,13 @@ impl Lane {
         self.control.words(lane::DESCRIPTORS + slot * descriptor::SIZE)
     }
 
+    /// Fetches the descriptor of message `number`, to write it.
+    #[inline]
+    pub(crate) fn soon_written(&self, number: u64) {
+        let slot = (number & (self.slots - 1)) as usize;
+        self.control.soon_written(lane::DESCRIPTORS + slot * descriptor::SIZE);
+    }
+
     /// The word of message `number`, if it is about it. Acquire: pairs with the release of who
     /// stored the state, so that what it says of the body is so.
     #[inline]
@@ -216,6 +223,9 @@ const NUMBER_MAX: u64 = 1 << 56;
 /// What is done is looked for after each such number of messages: each look is a cache line's way
 /// from a receiver, and a ring that is emptied early stays in the nearer caches.
 const RECLAIM_EVERY: u64 = 256;
+
+/// How many descriptors ahead their lines are asked for.
+pub(super) const AHEAD: u64 = 8;
 
 impl Producer {
     /// Goes on with a lane as it is, new or somebody's before.
@@ -355,6 +365,7 @@ impl Producer {
     fn reclaim(&mut self) {
         let old = self.head;
         while self.head < self.published {
+            self.lane.soon_written(self.head + AHEAD);
             let Some(word) = self.lane.look(self.head) else { break };
             if word.state() != State::Done {
                 break;
@@ -426,6 +437,9 @@ impl Producer {
             self.oldest = place.offset;
         }
         self.write = place.offset + place.room();
+        // The lines of the next ones travel here from their last reader meanwhile.
+        self.bodies.soon_written(self.write + 4 * LINE);
+        self.lane.soon_written(number + AHEAD);
         self.note(kind.priority);
         self.held.push(kind);
     }

@@ -173,7 +173,7 @@ fn a_batch_and_a_single_claim_share_what_is_there() {
         let batch = thread::spawn(move || {
             let mut seen = Vec::new();
             let mut reader = Reader::new(Arc::clone(&other));
-            reader.claim(0, 1, 2, |number, _| seen.push(other.origin(number).0)).unwrap();
+            reader.claim(0, 1, 2, |number| seen.push(other.origin(number).0)).unwrap();
             seen
         });
         // Two that were held back become ready one after the other.

@@ -1,20 +1,19 @@
 //! Notices that other processes die, for those in this one that sleep: a freed lock wakes nobody.
 //!
 //! One thread for the whole process, started when the first end is about to sleep, and ended with
-//! the last end that slept. It waits on the
-//! pidfds of all participants of the mailboxes in use here, buries the dead, and wakes everybody. Now
-//! and then it makes those who sleep here look by themselves, so that they need no time limit of
-//! their own, which costs a sleep a tenth more.
-//! A participant that comes later wakes who sleeps, and who sleeps again looks here first. A forked
+//! the last end that slept. It waits on the pidfds of all participants of the mailboxes in use here,
+//! buries the dead, and wakes everybody. Now and then it makes those who sleep here look by
+//! themselves, so that they need no time limit of their own, which costs a sleep a tenth more. A
+//! participant that comes later wakes who sleeps, and who sleeps again looks here first. A forked
 //! child has no such thread; it gets one of its own. Sources: pidfd_open(2), epoll(7).
 
 use std::collections::HashMap;
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use poste_sys::atomic::{AtomicU64, Ordering};
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::io::Errno;
