@@ -132,10 +132,8 @@ mod smol {
             self.executor.spawn(future)
         }
 
-        fn sleep(time: Duration) -> impl Future<Output = ()> + Send {
-            async move {
-                Timer::after(time).await;
-            }
+        async fn sleep(time: Duration) {
+            Timer::after(time).await;
         }
     }
 
