@@ -17,7 +17,7 @@ use std::sync::mpsc;
 pub const SKIPPED: &str = "POSTE_SKIPPED";
 
 /// Every feature is tested; what the library is without them, tidy's clippy builds.
-const FEATURES: &str = "--features=poste/tokio";
+const FEATURES: &str = "--features=poste/tokio,poste/async-io";
 
 /// The test program that steps through the mailbox's instructions; its tests' names begin so.
 const SWEEP: &str = "sweep";

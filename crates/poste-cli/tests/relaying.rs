@@ -325,31 +325,99 @@ fn a_connection_that_finds_nobody_ends_alone() {
     assert!(said.contains("notice: ") && said.contains("is closed"), "{said}");
 }
 
-/// As at a limit of threads: a stack is more memory than it may have.
+/// How many descriptors a process has open, and how many threads.
+fn open_in(pid: u32) -> (u64, usize) {
+    let count = |what| std::fs::read_dir(format!("/proc/{pid}/{what}")).unwrap().count();
+    (count("fd") as u64, count("task"))
+}
+
 #[test]
-fn where_no_thread_can_be_made_one_connection_ends_and_the_others_go_on() {
-    use rustix::process::{Pid, Resource, Rlimit, prlimit};
+fn where_no_descriptor_is_left_who_comes_waits_or_ends_alone_and_the_others_go_on() {
+    use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
     let scratch = Scratch::new();
     let server = UnixListener::bind(scratch.path("out")).unwrap();
     let between = Between::new(scratch);
     let (mut first, mut behind_first) = (between.client(), accept(&server));
     assert!(passes(&mut first, &mut behind_first));
     let pid = Pid::from_raw(between.relay.id() as i32);
-    let pages = std::fs::read_to_string(format!("/proc/{}/statm", between.relay.id())).unwrap();
-    let pages: u64 = pages.split(' ').next().unwrap().parse().unwrap();
-    let size = pages * rustix::param::page_size() as u64;
-    let limit = Rlimit { current: Some(size + (1 << 20)), maximum: None };
-    let before = prlimit(pid, Resource::As, limit).unwrap();
-    let mut second = between.client();
-    assert_eq!(second.read(&mut [0; 9]).unwrap(), 0, "it is closed");
-    let mut behind_second = accept(&server);
-    assert_eq!(behind_second.read(&mut [0; 9]).unwrap(), 0, "so is the one behind it");
-    assert!(passes(&mut first, &mut behind_first) && passes(&mut behind_first, &mut first));
-    prlimit(pid, Resource::As, before).unwrap();
+    for left in 0..12 {
+        let (open, _) = open_in(between.relay.id());
+        // So many more: from none to almost all that a connection takes.
+        let limit = Rlimit { current: Some(open + left), ..getrlimit(Resource::Nofile) };
+        let before = prlimit(pid, Resource::Nofile, limit).unwrap();
+        let mut second = between.client();
+        std::thread::sleep(Duration::from_millis(20));
+        // The first goes on whatever becomes of the second, also where it has to wait for room.
+        let body = vec![left as u8; 700_000];
+        std::thread::scope(|scope| {
+            scope.spawn(|| first.write_all(&body).unwrap());
+            std::thread::sleep(Duration::from_millis(20));
+            let mut read = vec![0; body.len()];
+            behind_first.read_exact(&mut read).unwrap();
+            assert!(read == body, "with {left} descriptors left");
+        });
+        prlimit(pid, Resource::Nofile, before).unwrap();
+        // Served now, by one who ends it at once, or closed: it doesn't hang.
+        server.set_nonblocking(true).unwrap();
+        second.set_read_timeout(Some(Duration::from_millis(5))).unwrap();
+        let start = Instant::now();
+        while second.read(&mut [0; 9]).is_err() {
+            assert!(start.elapsed() < Duration::from_secs(10), "with {left} descriptors left");
+            while server.accept().is_ok() {}
+        }
+        while server.accept().is_ok() {}
+        server.set_nonblocking(false).unwrap();
+    }
     let (mut third, mut behind_third) = (between.client(), accept(&server));
     assert!(passes(&mut third, &mut behind_third));
     let said = between.end();
-    assert!(said.contains("no further thread can be made") && !said.contains("panic"), "{said}");
+    assert!(said.contains("is closed") && !said.contains("panic"), "{said}");
+}
+
+#[test]
+fn one_who_reads_nothing_holds_up_nobody_else() {
+    let scratch = Scratch::new();
+    let server = UnixListener::bind(scratch.path("out")).unwrap();
+    let between = Between::new(scratch);
+    let (stuck, _behind_stuck) = (between.client(), accept(&server));
+    stuck.set_nonblocking(true).unwrap();
+    let (mut first, mut behind_first) = (between.client(), accept(&server));
+    // Until nothing goes in any more, and then some.
+    for _ in 0..20 {
+        while (&stuck).write(&[0; 65536]).is_ok() {}
+        assert!(passes(&mut first, &mut behind_first) && passes(&mut behind_first, &mut first));
+    }
+    drop(between.end());
+}
+
+#[test]
+fn packets_and_descriptors_wait_for_room_and_keep_their_order() {
+    let scratch = Scratch::new();
+    let at = |name| format!("seqpacket:{}", scratch.path(name).display());
+    let raw = poste::Options::new().raw();
+    let mut server = poste::Receiver::open_with(at("out"), &raw).unwrap();
+    let relay = relay(&scratch, &["--both", "--raw", "seqpacket:./in", "seqpacket:./out"]);
+    let mut client = poste::Sender::open_with(at("in"), &raw).unwrap();
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            let file = std::fs::File::open("/dev/null").unwrap();
+            let descriptors = [std::os::fd::AsFd::as_fd(&file)];
+            for number in 0..3000_u32 {
+                let body = number.to_le_bytes().repeat(100);
+                let message = poste::Outgoing::from(&body);
+                let taken: &[_] = if number % 50 == 0 { &descriptors } else { &[] };
+                client.send(message.descriptors(taken)).unwrap();
+            }
+        });
+        std::thread::sleep(Duration::from_millis(200));
+        for number in 0..3000_u32 {
+            let mut message = server.recv_timeout(Duration::from_secs(10)).unwrap();
+            assert!(message[..] == number.to_le_bytes().repeat(100), "{number} is not in order");
+            let count = message.take_descriptors().len();
+            assert_eq!(count, usize::from(number % 50 == 0), "of {number}");
+        }
+    });
+    drop(relay);
 }
 
 #[test]
@@ -361,6 +429,8 @@ fn no_more_than_two_hundred_connections_are_joined_at_once() {
     for (client, behind) in &mut joined {
         assert!(passes(client, behind));
     }
+    let (_, threads) = open_in(between.relay.id());
+    assert!(threads < 10, "{threads} threads for 200 connections");
     let mut late = between.client();
     server.set_nonblocking(true).unwrap();
     std::thread::sleep(Duration::from_millis(300));

@@ -21,11 +21,15 @@
 
 mod address;
 mod answers;
+#[cfg(feature = "async-io")]
+pub mod async_io;
 mod capabilities;
 mod credentials;
 mod duplex;
 pub mod envelope;
 mod error;
+#[cfg(feature = "futures")]
+pub mod futures;
 mod garbage;
 mod inheritance;
 mod joining;

@@ -182,7 +182,7 @@ impl Receiver {
     }
 
     /// Takes the next message, if one is there; [`Receiver::lent`] lends it.
-    #[cfg(feature = "tokio")]
+    #[cfg(feature = "futures")]
     #[inline]
     pub(crate) fn look(&mut self) -> Result<bool, Error> {
         match self.next(Wait::Not) {
@@ -193,28 +193,28 @@ impl Receiver {
     }
 
     /// Whether messages lie in user space, where no descriptor of the end's own shows them.
-    #[cfg(feature = "tokio")]
+    #[cfg(feature = "futures")]
     #[inline]
     pub(crate) fn has_more(&self) -> bool {
         self.taken.arrival.more || self.untold.is_some()
     }
 
     /// Whether to look again before waiting.
-    #[cfg(feature = "tokio")]
+    #[cfg(feature = "futures")]
     #[inline]
     pub(crate) fn linger(&mut self) -> crate::mechanism::Linger {
         self.taken.end.linger()
     }
 
     /// Whether nothing is left to find, as of the last look.
-    #[cfg(feature = "tokio")]
+    #[cfg(feature = "futures")]
     #[inline]
     pub(crate) fn is_drained(&self) -> bool {
         self.taken.end.is_drained()
     }
 
     /// What the end itself waits on: it shows what [`Receiver::has_more`] doesn't.
-    #[cfg(feature = "tokio")]
+    #[cfg(feature = "futures")]
     pub(crate) fn watched(&mut self) -> Result<Pollable<'_>, Error> {
         self.taken.end.pollable().map_err(|error| error.on("poll", &self.address))
     }
@@ -519,27 +519,37 @@ mod tests {
 
     #[test]
     fn what_ends_a_batch_is_told_by_the_next_call() {
+        for is_polled_before in [false, true] {
+            let (mut sender, mut receiver) = open_small();
+            if is_polled_before {
+                receiver.pollable().unwrap();
+            }
+            sender.send("one").unwrap();
+            sender.send(&[7; 100_000]).unwrap();
+            let mut count = 0;
+            assert_eq!(receiver.recv_many(10, |_| count += 1).unwrap(), 1);
+            assert_eq!(count, 1);
+            // Also for one who polls: the error lies in user space.
+            let ready = Wait::Not.until_ready(receiver.pollable().unwrap(), PollFlags::IN);
+            assert_eq!(ready, Ok(true));
+            let error = receiver.recv_many(10, |_| {}).unwrap_err();
+            assert!(matches!(error.kind(), Kind::TooLarge { .. }), "{error}");
+            assert_eq!(receiver.try_recv().unwrap_err().kind(), Kind::Empty);
+            let ready = Wait::Not.until_ready(receiver.pollable().unwrap(), PollFlags::IN);
+            assert_eq!(ready, Ok(false));
+            // That nothing more is there is no error.
+            sender.send("two").unwrap();
+            assert_eq!(receiver.recv_many(10, |_| {}).unwrap(), 1);
+            sender.send("three").unwrap();
+            assert_eq!(receiver.recv().unwrap().text().unwrap(), "three");
+        }
+    }
+
+    /// A receiver that takes messages up to 70,000 bytes, and a sender.
+    fn open_small() -> (Sender, Receiver) {
         let address = format!("unix:@poste-batch-{}", std::process::id());
         let small = Options::new().message_size(70_000);
-        let mut receiver = Receiver::open_with(&address, &small).unwrap();
-        let mut sender = Sender::open(&address).unwrap();
-        sender.send("one").unwrap();
-        sender.send(&[7; 100_000]).unwrap();
-        let mut count = 0;
-        assert_eq!(receiver.recv_many(10, |_| count += 1).unwrap(), 1);
-        assert_eq!(count, 1);
-        // Also for one who polls first: the error lies in user space.
-        let ready = Wait::Not.until_ready(receiver.pollable().unwrap(), PollFlags::IN);
-        assert_eq!(ready, Ok(true));
-        let error = receiver.recv_many(10, |_| {}).unwrap_err();
-        assert!(matches!(error.kind(), Kind::TooLarge { .. }), "{error}");
-        assert_eq!(receiver.try_recv().unwrap_err().kind(), Kind::Empty);
-        let ready = Wait::Not.until_ready(receiver.pollable().unwrap(), PollFlags::IN);
-        assert_eq!(ready, Ok(false));
-        // That nothing more is there is no error.
-        sender.send("two").unwrap();
-        assert_eq!(receiver.recv_many(10, |_| {}).unwrap(), 1);
-        sender.send("three").unwrap();
-        assert_eq!(receiver.recv().unwrap().text().unwrap(), "three");
+        let receiver = Receiver::open_with(&address, &small).unwrap();
+        (Sender::open(&address).unwrap(), receiver)
     }
 }

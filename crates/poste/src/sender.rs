@@ -190,7 +190,7 @@ impl Sender {
     }
 
     /// What the end itself waits on until it may send.
-    #[cfg(feature = "tokio")]
+    #[cfg(feature = "futures")]
     pub(crate) fn watched(&mut self) -> Result<Pollable<'_>, Error> {
         self.end.pollable().map_err(|error| error.on("poll", &self.address))
     }
@@ -287,14 +287,14 @@ impl Sender {
     }
 
     /// Whether one more that is fed is held here, whatever the channel has room for.
-    #[cfg(feature = "tokio")]
+    #[cfg(feature = "futures")]
     #[inline]
     pub(crate) fn takes_in(&self) -> bool {
         !self.traits.bare && self.outbox.len() < crate::limits::READ_MAX
     }
 
     /// Makes room to feed one more, where as much is fed as is taken in.
-    #[cfg(feature = "tokio")]
+    #[cfg(feature = "futures")]
     pub(crate) fn make_room_to_feed(&mut self) -> Result<(), Error> {
         let done = self.make_room(Post::Feed, Wait::Not);
         done.map_err(|error| error.on("send to", &self.address))

@@ -21,7 +21,7 @@ use crate::error::{Error, Kind};
 use crate::mechanism::timer::Timer;
 use crate::receiver::Receiver;
 use crate::sender::Sender;
-use crate::wait::Wait;
+use crate::wait::{Halt, Wait};
 
 /// What a [`WaitSet`] can wait for: it has one level-triggered descriptor, to be polled for reading.
 pub trait Waitable {
@@ -308,6 +308,10 @@ impl WaitSet {
             if self.translate(ready) {
                 return Ok(());
             }
+            // Woken for nothing, again and again.
+            if matches!(wait, Wait::Until(end) if Instant::now() >= end) {
+                return Err(on(Halt::Later.receiving(wait)));
+            }
         }
     }
 
@@ -437,6 +441,55 @@ impl fmt::Debug for WaitSet {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    /// Else one that is told at this moment could still be taken for it, and the set would grow.
+    #[test]
+    fn what_was_removed_is_forgotten() {
+        let set = WaitSet::new().unwrap();
+        for key in 0..3 {
+            set.add_readable(key, eventfd(1, EventfdFlags::CLOEXEC).unwrap()).unwrap();
+            set.add_timer(key + 10, Instant::now()).unwrap();
+        }
+        let numbers: Vec<u64> = set.lock().keys.keys().copied().collect();
+        assert!((0..3).all(|key| set.remove(key) && set.remove(key + 10)));
+        let state = set.lock();
+        assert!(state.entries.is_empty() && state.keys.is_empty() && state.timers.is_empty());
+        drop(state);
+        // What epoll told before is nobody's now, also where the key is used again.
+        set.add_readable(0, eventfd(0, EventfdFlags::CLOEXEC).unwrap()).unwrap();
+        let mut told = numbers;
+        assert!(!set.translate(&mut told), "{told:?}");
+    }
+
+    #[test]
+    fn one_that_is_woken_for_nothing_waits_no_longer_than_it_was_told() {
+        let set = WaitSet::new().unwrap();
+        let always = eventfd(1, EventfdFlags::CLOEXEC).unwrap();
+        epoll::add(&set.epoll, &always, EventData::new_u64(u64::MAX), EventFlags::IN).unwrap();
+        let mut ready = Vec::new();
+        let error = set.wait(&mut ready, Wait::For(Duration::from_millis(20))).unwrap_err();
+        assert_eq!((error.kind(), ready.len()), (Kind::TimedOut, 0));
+    }
+
+    /// When the timer with a key is due.
+    fn due(set: &WaitSet, key: u64) -> Instant {
+        match set.lock().entries[&key] {
+            Entry::Timer { at, .. } => at.0,
+            Entry::Descriptor { .. } => unreachable!("it is a timer"),
+        }
+    }
+
+    #[test]
+    fn an_interval_that_is_told_late_keeps_its_rhythm() {
+        let (set, every) = (WaitSet::new().unwrap(), Duration::from_millis(10));
+        set.add_interval(1, every).unwrap();
+        let first = due(&set, 1);
+        for _ in 0..3 {
+            std::thread::sleep(every * 5 / 2);
+            set.wait(&mut Vec::new(), Wait::Forever).unwrap();
+            assert_eq!((due(&set, 1) - first).as_nanos() % every.as_nanos(), 0);
+        }
+    }
 
     proptest! {
         #[test]

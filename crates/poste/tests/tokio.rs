@@ -1,14 +1,17 @@
 //! The ends for tokio, where they do more than the clauses of the contract try: calls, connections,
 //! sinks and streams, senders that wait for somebody to receive, receivers that share a FIFO.
 
+use std::cell::Cell;
 use std::error::Error;
 use std::future::{Future, poll_fn};
+use std::os::fd::AsRawFd as _;
 use std::path::PathBuf;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use futures_core::Stream;
+use futures_lite::future::poll_once;
 use futures_sink::Sink;
 use poste::tokio::{Receiver, Sender};
 use poste::{Kind, Options, OwnedMessage, Wait};
@@ -325,7 +328,7 @@ fn receivers_that_share_a_fifo_lose_no_wake_up() -> Outcome {
 }
 
 #[test]
-fn many_are_received_at_once_and_tasks_take_turns() -> Outcome {
+fn many_are_received_at_once() -> Outcome {
     Builder::new_current_thread().enable_all().build()?.block_on(async {
         let (sender, receiver) = poste::pipe()?;
         let (mut sender, mut receiver) = (Sender::over(sender)?, Receiver::over(receiver)?);
@@ -338,15 +341,28 @@ fn many_are_received_at_once_and_tasks_take_turns() -> Outcome {
             count += soon(receiver.recv_many(3, |message| assert_eq!(&message[..], b"x"))).await?;
         }
         assert_eq!(receiver.recv_many(0, |_| panic!("none was wanted")).await?, 0);
-        // One that always finds something doesn't keep the others from running: they would hang.
-        let flood = tokio::spawn(async move {
-            while sender.send("y").await.is_ok() && receiver.recv().await.is_ok() {}
+        Ok(())
+    })
+}
+
+#[test]
+fn one_that_always_finds_something_lets_others_have_their_turn() -> Outcome {
+    Builder::new_current_thread().enable_all().build()?.block_on(async {
+        // These bytes never end, and nobody has to wait for them.
+        let zeros = std::fs::File::open("/dev/zero")?;
+        let raw = Options::new().raw();
+        let mut receiver = Receiver::open_with(format!("fd:{}", zeros.as_raw_fd()), &raw)?;
+        let count = Cell::new(0);
+        let mut flood = pin!(async {
+            while count.get() < 10_000 {
+                receiver.recv().await.unwrap();
+                count.set(count.get() + 1);
+            }
         });
-        for _ in 0..100 {
-            tokio::task::yield_now().await;
-        }
-        assert!(!flood.is_finished());
-        flood.abort();
+        assert!(poll_once(flood.as_mut()).await.is_none(), "nobody else had a turn");
+        assert!((1..1000).contains(&count.get()), "{} in a row", count.get());
+        // And it is woken again by itself.
+        soon(flood).await;
         Ok(())
     })
 }
@@ -388,4 +404,73 @@ fn an_end_goes_on_in_the_other_forms() -> Outcome {
         assert_eq!(receiver.recv_wait(Wait::For(PATIENCE))?.text()?, "two");
         Ok(())
     })
+}
+
+/// Both ends of a channel that has no address, or another's: of each kind, what it is called.
+fn nameless() -> Result<Vec<(&'static str, poste::Sender, poste::Receiver)>, poste::Error> {
+    let (here, there) = poste::pair()?;
+    let (pair, paired) = (here.split().0, there.split().1);
+    let (here, there) = poste::pipes()?;
+    let (pipes, piped) = (here.split().0, there.split().1);
+    let (reading, writing) = rustix::pipe::pipe().expect("descriptors are left");
+    let fd = |number| format!("fd:{number}");
+    let by_number = poste::Sender::open(fd(writing.as_raw_fd()))?;
+    let numbered = poste::Receiver::open(fd(reading.as_raw_fd()))?;
+    let (here, there) = poste::pair()?;
+    let (options, wait) = (Options::new(), Wait::For(PATIENCE));
+    let sealing = std::thread::spawn(move || poste::Sender::sealed(there, &Options::new(), wait));
+    let unsealing = poste::Receiver::sealed(here, &options, wait)?;
+    let sealed = sealing.join().expect("it was made or refused")?;
+    Ok(vec![
+        ("a pair", pair, paired),
+        ("pipes", pipes, piped),
+        ("fd:", by_number, numbered),
+        ("sealed memory", sealed, unsealing),
+    ])
+}
+
+/// A pause at random places.
+async fn pause(number: u64) {
+    match number.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 58 {
+        0 => sleep(Duration::from_micros(number % 300)).await,
+        1..9 => tokio::task::yield_now().await,
+        _ => {}
+    }
+}
+
+#[test]
+fn ends_without_an_address_lose_no_wake_up() -> Outcome {
+    let is_long = std::env::var_os("POSTE_LONG").is_some_and(|value| !value.is_empty());
+    let count = if is_long { 500_000 } else { 1000 };
+    for ((name, to, there), (_, back, here)) in nameless()?.into_iter().zip(nameless()?) {
+        let start = Instant::now();
+        runtime().block_on(async {
+            let (mut to, mut there) = (Sender::over(to)?, Receiver::over(there)?);
+            let (mut back, mut here) = (Sender::over(back)?, Receiver::over(here)?);
+            let other = tokio::spawn(async move {
+                for number in 0..count {
+                    pause(number).await;
+                    let message = soon(there.recv()).await?;
+                    assert_eq!(message[..], number.to_le_bytes(), "over {name}");
+                    back.send(&message[..]).await?;
+                }
+                Outcome::Ok(())
+            });
+            let mut next = 0;
+            for number in 0..count {
+                pause(number + 7).await;
+                to.send(&number.to_le_bytes()).await?;
+                // Some in a row, some one by one.
+                let behind = if number % 1000 < 500 { 5 } else { 1 };
+                while number + 1 - next >= behind {
+                    let message = soon(here.recv()).await?;
+                    assert_eq!(message[..], next.to_le_bytes(), "over {name}");
+                    next += 1;
+                }
+            }
+            soon(other).await?
+        })?;
+        println!("{name}: {count} there and back in {:?}", start.elapsed());
+    }
+    Ok(())
 }

@@ -1,14 +1,14 @@
 //! `WaitSet`: thousands of entries, changed while a thread waits, told in turn, with timers.
 
 use std::collections::BTreeMap;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use poste::{Kind, Receiver, Sender, Wait, WaitSet};
+use poste::{Kind, Options, Receiver, Sender, Wait, WaitSet};
 use poste_sys::testing::skip;
-use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
+use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -172,6 +172,53 @@ fn what_was_removed_is_not_told_whoever_changes_the_set() {
     assert_eq!(ready(&set, Wait::Not), [u64::MAX]);
 }
 
+/// Whether another loop would be told that something in the set is ready.
+fn shows(set: &WaitSet) -> bool {
+    let mut polled = [PollFd::from_borrowed_fd(set.pollable(), PollFlags::IN)];
+    poll(&mut polled, Some(&Timespec::default())) == Ok(1)
+}
+
+#[test]
+fn what_was_removed_leaves_nothing_in_the_set() {
+    let set = WaitSet::new().unwrap();
+    let (reading, writing) = rustix::pipe::pipe().unwrap();
+    let pipe = std::fs::read_link(format!("/proc/self/fd/{}", reading.as_raw_fd())).unwrap();
+    let open_of_it = || {
+        let all = std::fs::read_dir("/proc/self/fd").unwrap().flatten();
+        all.filter(|entry| std::fs::read_link(entry.path()).is_ok_and(|to| to == pipe)).count()
+    };
+    rustix::io::write(&writing, b"ready").unwrap();
+    for _ in 0..3 {
+        set.add_readable(1, &reading).unwrap();
+        assert!(shows(&set) && open_of_it() == 3);
+        assert!(set.remove(1));
+        // It is ready still, and open, and no business of the set's: who waits isn't kept busy.
+        assert!(!shows(&set) && open_of_it() == 2);
+    }
+    set.add_timer(2, Instant::now() + Duration::from_millis(5)).unwrap();
+    assert!(set.remove(2));
+    std::thread::sleep(Duration::from_millis(20));
+    assert!(!shows(&set), "the timer is still set");
+    // One that is woken for nothing waits on, and no longer than it was told.
+    let (start, time) = (Instant::now(), Duration::from_millis(100));
+    let mut keys = Vec::new();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while start.elapsed() < time * 3 {
+                // Due at once, and gone as likely before it is told as after.
+                set.add_timer(3, Instant::now()).unwrap();
+                set.remove(3);
+            }
+        });
+        while start.elapsed() < time * 3 {
+            match set.wait(&mut keys, Wait::For(time)) {
+                Ok(()) => assert_eq!(keys, [3], "woken, and nothing is ready"),
+                Err(error) => assert_eq!(error.kind(), Kind::TimedOut),
+            }
+        }
+    });
+}
+
 #[test]
 fn timers_are_told_in_time_once_or_in_their_rhythm() {
     let set = WaitSet::new().unwrap();
@@ -214,6 +261,9 @@ fn timers_are_told_in_time_once_or_in_their_rhythm() {
     set.add_timer(6, Instant::now() - Duration::from_secs(1)).unwrap();
     set.add_timer(7, Instant::now() + Duration::from_secs(1 << 33)).unwrap();
     assert_eq!(ready(&set, Wait::For(PATIENCE)), [6]);
+    // The last that is added may be the first.
+    set.add_timer(8, Instant::now() + Duration::from_millis(10)).unwrap();
+    assert_eq!(ready(&set, Wait::For(PATIENCE)), [8]);
 }
 
 #[test]
@@ -305,6 +355,11 @@ fn plain_descriptors_and_files_wait_too() {
     set.add_readable(4, &plain).unwrap();
     assert_eq!(ready(&set, Wait::Not), [3, 4], "a file is always ready");
     assert!(set.remove(3) && set.remove(4) && set.is_empty());
+    // So is an end over one.
+    let raw = Options::new().raw();
+    let mut end = Receiver::open_with(format!("fd:{}", plain.as_raw_fd()), &raw).unwrap();
+    set.add(5, &mut end).unwrap();
+    assert_eq!(ready(&set, Wait::Not), [5]);
 }
 
 #[test]

@@ -14,15 +14,18 @@ pub(super) fn formatting(house: &House) -> Vec<Fault> {
     complaint("cargo fmt --all --check", "run cargo fmt --all", &call(house, "fmt --all --check"))
 }
 
-/// Clippy has nothing to say, with all features and of the library without any.
+/// Clippy has nothing to say, with all features and of the library without any or with each alone.
 pub(super) fn clippy(house: &House) -> Vec<Fault> {
-    let all = "clippy --quiet --workspace --all-targets --features=poste/tokio -- -D warnings";
+    let all = "clippy --quiet --workspace --all-targets --features=poste/tokio,poste/async-io -- \
+               -D warnings";
     let bare = "clippy --quiet --package poste -- -D warnings";
+    let tokio = "clippy --quiet --package poste --features tokio -- -D warnings";
+    let async_io = "clippy --quiet --package poste --features async-io -- -D warnings";
     let look = |arguments| {
         let output = call(house, arguments);
         complaint("cargo clippy", "mend it, or allow it in place with a reason", &output)
     };
-    look(all).into_iter().chain(look(bare)).collect()
+    [all, bare, tokio, async_io].into_iter().flat_map(look).collect()
 }
 
 /// The core without features stays within its budget of crates.

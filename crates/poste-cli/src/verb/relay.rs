@@ -19,6 +19,7 @@ use crate::sources::{Origin, Sources, acknowledged};
 use crate::{notice, signals};
 
 mod both;
+mod passing;
 
 /// How often an idle relay looks whether the connection that it sends on is still there.
 const LOOK: Duration = Duration::from_millis(200);

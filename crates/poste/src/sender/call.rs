@@ -83,7 +83,7 @@ impl Sender {
     }
 
     /// What to wait on until an answer comes.
-    #[cfg(feature = "tokio")]
+    #[cfg(feature = "futures")]
     pub(crate) fn watched_back(&mut self) -> Result<crate::mechanism::Pollable<'_>, Error> {
         let back = self.end.back().ok_or_else(|| refuse("this channel has no way back"))?;
         back.pollable().map_err(|error| error.on("poll", &self.address))

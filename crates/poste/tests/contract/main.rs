@@ -13,6 +13,8 @@ mod clauses;
 mod fixture;
 mod leftovers;
 mod letters;
+#[cfg(feature = "futures")]
+mod runtime;
 mod worker;
 
 use std::process::ExitCode;
@@ -31,6 +33,8 @@ fn main() -> ExitCode {
     std::panic::set_hook(Box::new(|panic| {
         eprintln!("{}: {panic}", std::thread::current().name().unwrap_or("in a thread of a trial"));
     }));
+    #[cfg(feature = "async-io")]
+    runtime::Smol::make_the_only_reactor();
     let before = leftovers::look();
     let conclusion = libtest_mimic::run(&args, trials);
     if conclusion.has_failed() {

@@ -2,31 +2,38 @@
 //! bytes or packets pass both ways as they are, envelopes included.
 //!
 //! One direction may end before the other: its end is passed on, as peers expect that answer when
-//! they have read everything. What goes wrong with one connection ends that one alone.
+//! they have read everything. What goes wrong with one connection ends that one alone. This thread
+//! accepts and connects, which may take its time; another one passes on (passing.rs).
 
-use std::os::fd::AsFd as _;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use poste::{Duplex, Error, Kind, Outgoing, Peers, Receiver, Sender, Wait};
-use rustix::io::Errno;
+use poste::{Kind, Peers, Receiver, Sender, Wait};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
+use super::passing::Passing;
 use crate::args::Relay;
 use crate::exit::Stop;
 use crate::resolve::{self, Target};
 use crate::{notice, signals};
 
-/// How long accepting pauses when this process may make no more descriptors or threads.
-const PAUSE: Duration = Duration::from_millis(100);
+/// How long to wait when this process may make no more descriptors.
+pub(super) const PAUSE: Duration = Duration::from_millis(100);
 
-/// How many connections are joined at once: each has two descriptors and two threads. Who comes then
-/// waits in the listener's queue, which the kernel limits.
+/// How many connections are joined at once. Who comes then waits in the listener's queue, which the
+/// kernel limits.
 const JOINED_MAX: usize = 200;
+
+/// What these may have open at once: for each, two sockets, and for each direction what its receiver
+/// and its sender show on (2 and 1), and what the set waits on; and some for everything else.
+const DESCRIPTORS: u64 = JOINED_MAX as u64 * 10 + 100;
 
 /// Connects before it listens: that nobody is there is told at once.
 pub(super) fn run(args: &Relay) -> Result<(), Stop> {
     let (from, to) = resolve::relaying_both(args)?;
+    make_room();
+    let passing = Passing::start()?;
     let mut next = Some(connect(&to)?);
     signals::remove_made_at_end(&from.address);
     let mut listener = Receiver::open_with(from.address.to_string(), &from.options)?;
@@ -44,7 +51,7 @@ pub(super) fn run(args: &Relay) -> Result<(), Stop> {
         };
         let still_there = |sender: &Sender| sender.facts().peers != Peers::AllGone;
         let there = next.take().filter(still_there).map_or_else(|| connect(&to), Ok);
-        match there.and_then(|there| join(here, there, place)) {
+        match there.and_then(|there| passing.join(here, there, place)) {
             Ok(()) => {}
             // Whoever came learns it by the end of the connection.
             Err(Stop::Failed(failure)) => {
@@ -57,6 +64,18 @@ pub(super) fn run(args: &Relay) -> Result<(), Stop> {
     drop(listener);
     signals::forget_all();
     Err(ended)
+}
+
+/// Many systems let a program open 1024 descriptors, and more if it asks for it. Where it may not,
+/// who comes waits for them.
+fn make_room() {
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current.is_some_and(|current| current < DESCRIPTORS) {
+        let most = limit.maximum.unwrap_or(DESCRIPTORS);
+        let current = Some(DESCRIPTORS.min(most));
+        // Up to the hard limit nobody refuses it.
+        let _ = setrlimit(Resource::Nofile, Rlimit { current, ..limit });
+    }
 }
 
 fn connect(to: &Target) -> Result<Sender, Stop> {
@@ -76,17 +95,17 @@ impl Joined {
     }
 }
 
-/// The place of one of them.
+/// The place of one of them, until both its directions have ended.
 #[derive(Debug)]
-struct Place(Arc<Joined>);
+pub(super) struct Place(Arc<Joined>);
 
 impl Place {
     /// Waits until one is free.
-    fn take(joined: &Arc<Joined>) -> Arc<Place> {
+    fn take(joined: &Arc<Joined>) -> Place {
         let is_full = |count: &mut usize| *count >= JOINED_MAX;
         let count = joined.less.wait_while(joined.count(), is_full);
         *count.unwrap_or_else(PoisonError::into_inner) += 1;
-        Arc::new(Place(Arc::clone(joined)))
+        Place(Arc::clone(joined))
     }
 }
 
@@ -94,62 +113,5 @@ impl Drop for Place {
     fn drop(&mut self) {
         *self.0.count() -= 1;
         self.0.less.notify_one();
-    }
-}
-
-/// Passes on what comes at either side, until both have ended. It goes on by itself.
-fn join(here: Duplex, there: Sender, place: Arc<Place>) -> Result<(), Stop> {
-    // Both threads, or none: half a connection is none.
-    let (one, other) = (Passer::start(Arc::clone(&place))?, Passer::start(place)?);
-    let (back, questions) = here.split();
-    let (onward, answers) = there.into_duplex()?.split();
-    one.pass(questions, onward);
-    other.pass(answers, back);
-    Ok(())
-}
-
-/// A thread that passes one direction on; dropped before it was told which, it ends.
-struct Passer(mpsc::Sender<(Receiver, Sender)>);
-
-impl Passer {
-    fn start(place: Arc<Place>) -> Result<Passer, Stop> {
-        let (tell, told) = mpsc::channel();
-        let run = move || {
-            if let Ok((from, to)) = told.recv() {
-                pass(from, to);
-            }
-            drop(place);
-        };
-        match thread::Builder::new().name("relay".to_owned()).spawn(run) {
-            Ok(_) => Ok(Passer(tell)),
-            Err(error) => {
-                let errno = Errno::from_io_error(&error).unwrap_or(Errno::AGAIN);
-                Err(Error::system(errno, "no further thread can be made").into())
-            }
-        }
-    }
-
-    fn pass(self, from: Receiver, to: Sender) {
-        // It waits for nothing else.
-        let _ = self.0.send((from, to));
-    }
-}
-
-/// Passes on one direction. Dropping the sender tells its side that nothing more comes.
-fn pass(mut from: Receiver, mut to: Sender) {
-    let carries = to.capabilities().descriptors;
-    let mut is_told = false;
-    while let Ok(mut message) = from.recv() {
-        let taken = message.take_descriptors();
-        if !carries && !taken.is_empty() && !is_told {
-            // Once: whoever may send could fill the log with it.
-            notice::say(&super::lost(taken.len(), to.address()));
-            is_told = true;
-        }
-        let descriptors: Vec<_> =
-            taken.iter().filter(|_| carries).map(|descriptor| descriptor.as_fd()).collect();
-        if to.send(Outgoing::from(&message[..]).descriptors(&descriptors)).is_err() {
-            return;
-        }
     }
 }

@@ -3,6 +3,10 @@
 use std::time::Duration;
 
 use crate::cell::Clause;
+#[cfg(feature = "async-io")]
+use crate::runtime::Smol;
+#[cfg(feature = "tokio")]
+use crate::runtime::Tokio;
 
 mod both_ways;
 mod boundaries;
@@ -13,6 +17,8 @@ mod empty;
 mod feeding;
 mod fidelity;
 mod full;
+#[cfg(feature = "futures")]
+mod futures;
 mod garbage;
 mod held;
 mod identity;
@@ -31,8 +37,6 @@ mod replaced;
 mod sharing;
 mod streams;
 mod taking;
-#[cfg(feature = "tokio")]
-mod tokio;
 mod turns;
 mod wait_set;
 mod waking;
@@ -53,6 +57,26 @@ pub(crate) static ALL: &[&Clause] = &[
     &fidelity::CLAUSE,
     &full::CLAUSE,
     &full::LATENESS,
+    #[cfg(feature = "tokio")]
+    &futures::waiting::<Tokio>("tokio_waiting"),
+    #[cfg(feature = "tokio")]
+    &futures::full::<Tokio>("tokio_full"),
+    #[cfg(feature = "tokio")]
+    &futures::dropped_recv::<Tokio>("tokio_dropped_recv"),
+    #[cfg(feature = "tokio")]
+    &futures::dropped_send::<Tokio>("tokio_dropped_send"),
+    #[cfg(feature = "tokio")]
+    &futures::wake_ups::<Tokio>("tokio_wake_ups"),
+    #[cfg(feature = "async-io")]
+    &futures::waiting::<Smol>("async_io_waiting"),
+    #[cfg(feature = "async-io")]
+    &futures::full::<Smol>("async_io_full"),
+    #[cfg(feature = "async-io")]
+    &futures::dropped_recv::<Smol>("async_io_dropped_recv"),
+    #[cfg(feature = "async-io")]
+    &futures::dropped_send::<Smol>("async_io_dropped_send"),
+    #[cfg(feature = "async-io")]
+    &futures::wake_ups::<Smol>("async_io_wake_ups"),
     &garbage::CLAUSE,
     &held::CLAUSE,
     &identity::CLAUSE,
@@ -76,16 +100,6 @@ pub(crate) static ALL: &[&Clause] = &[
     &sharing::CLAUSE,
     &streams::CLAUSE,
     &taking::CLAUSE,
-    #[cfg(feature = "tokio")]
-    &tokio::WAITING,
-    #[cfg(feature = "tokio")]
-    &tokio::FULL,
-    #[cfg(feature = "tokio")]
-    &tokio::DROPPED_RECV,
-    #[cfg(feature = "tokio")]
-    &tokio::DROPPED_SEND,
-    #[cfg(feature = "tokio")]
-    &tokio::WAKE_UPS,
     &turns::CLAUSE,
     &wait_set::WAITING,
     &wait_set::FULL,
