@@ -15,9 +15,25 @@ pub fn store_fenced(word: &AtomicU64, value: u64) {
     #[cfg(not(poste_loom))]
     word.swap(value, Ordering::SeqCst);
     #[cfg(poste_loom)]
-    {
-        word.store(value, Ordering::Release);
+    word.store(value, Ordering::Release);
+    fence_after_exchange();
+}
+
+/// Sets bits, with a full barrier after it.
+#[inline]
+pub fn set_fenced(word: &AtomicU64, bits: u64) {
+    word.fetch_or(bits, Ordering::SeqCst);
+    fence_after_exchange();
+}
+
+/// What lacks to a full barrier after a sequentially consistent exchange: nothing on x86, where each
+/// is one; elsewhere what follows could be read before the exchange is to be seen.
+#[inline]
+fn fence_after_exchange() {
+    if cfg!(poste_loom) || !cfg!(any(target_arch = "x86_64", target_arch = "x86")) {
         fence(Ordering::SeqCst);
+    } else {
+        std::sync::atomic::compiler_fence(Ordering::SeqCst);
     }
 }
 
@@ -43,14 +59,7 @@ pub fn pause() {
 /// Exchanges a value for another if it stands there, with a full barrier after it: whether it stood.
 #[inline]
 pub fn exchange_fenced(word: &AtomicU64, current: u64, new: u64) -> bool {
-    #[cfg(not(poste_loom))]
-    {
-        word.compare_exchange(current, new, Ordering::SeqCst, Ordering::SeqCst).is_ok()
-    }
-    #[cfg(poste_loom)]
-    {
-        let done = word.compare_exchange(current, new, Ordering::AcqRel, Ordering::Acquire).is_ok();
-        fence(Ordering::SeqCst);
-        done
-    }
+    let done = word.compare_exchange(current, new, Ordering::SeqCst, Ordering::SeqCst).is_ok();
+    fence_after_exchange();
+    done
 }

@@ -8,7 +8,7 @@
 //! that one is dead, its process's end is noticed by the watchers of those who still sleep
 //! (mechanism/shared_memory/watcher.rs), who wake everybody.
 
-use poste_sys::atomic::{AtomicU64, Ordering, fence, light_fence};
+use poste_sys::atomic::{AtomicU64, Ordering, light_fence, set_fenced};
 use poste_sys::mapping::Mapping;
 
 use super::layout::{PARTICIPANTS, header, participant, participant_at};
@@ -42,8 +42,7 @@ impl Set {
     /// Announces a participant. The full barrier: its next look at the lanes comes after.
     pub(crate) fn enter(self, header: &Mapping, place: usize) {
         let (word, bit) = self.word(header, place);
-        word.fetch_or(bit, Ordering::SeqCst);
-        fence(Ordering::SeqCst);
+        set_fenced(word, bit);
     }
 
     /// Whether a participant is announced, and nobody has chosen it.

@@ -172,6 +172,11 @@ struct Receiving {
     recovered: Instant,
 }
 
+/// The processor that this runs on, plus 1; 0 where that can't be told.
+fn here() -> u64 {
+    poste_sys::cpu::current().map_or(0, |here| u64::from(here) + 1)
+}
+
 /// A message that was found: the index of its lane, its number, its word.
 type Found = (usize, u64, Word);
 
@@ -356,12 +361,9 @@ impl Receiving {
         }
         let seat = Arc::clone(&self.seat);
         let mut spinner = std::mem::replace(&mut self.spinner, Spinner::new(Spin::Never));
-        let last = self.lanes.get(self.turn).map(|known| Arc::clone(known.reader.lane()));
-        let beside = || {
-            let here = poste_sys::cpu::current().map_or(0, |here| u64::from(here) + 1);
-            last.as_ref().is_some_and(|lane| lane.processor().load(Ordering::Relaxed) == here)
-        };
-        let done = match spinner.spin(wait, beside, || self.take()) {
+        let last = self.lanes.get(self.turn);
+        let last = last.map(|known| known.reader.lane().processor().load(Ordering::Relaxed));
+        let done = match spinner.spin(wait, || last == Some(here()), || self.take()) {
             Ok(None) => {
                 let since = spinner.falls_asleep();
                 let slept = self.sleep(&seat, wait);
@@ -386,7 +388,14 @@ impl Receiving {
                 None => self.watch.insert(Watch::new(mailbox, place)?),
             };
             let mut vigil = watch.vigil(mailbox);
+            let mut sleeps = false;
             let slept = wait.sleep(wake::word(header, place), vigil.slice(), || {
+                // Who was chosen is announced no more, and what it was chosen for is mostly there.
+                if std::mem::replace(&mut sleeps, true) && !Set::Asleep.holds(header, place) {
+                    if let Some(found) = self.take()? {
+                        return Ok(Some(ControlFlow::Break(found)));
+                    }
+                }
                 // Announced before each look: who chose this one has taken the announcement away.
                 Set::Asleep.enter(header, place);
                 if let Some(proof) = vigil.is_due() {
@@ -400,7 +409,7 @@ impl Receiving {
                     None => Ok(None),
                 }
             });
-            let chosen = !Set::Asleep.leave(header, place);
+            let chosen = !(Set::Asleep.holds(header, place) && Set::Asleep.leave(header, place));
             match slept {
                 // However often the table changes, the wait ends when it is over.
                 Ok(Some(ControlFlow::Continue(()))) => {
@@ -526,9 +535,8 @@ impl Receiving {
 
     /// Whether the sender of the last message ran last on this processor.
     fn is_beside(&self) -> bool {
-        let here = poste_sys::cpu::current().map_or(0, |here| u64::from(here) + 1);
         let last = self.lanes.get(self.turn);
-        last.is_some_and(|known| known.reader.lane().processor().load(Ordering::Relaxed) == here)
+        last.is_some_and(|known| known.reader.lane().processor().load(Ordering::Relaxed) == here())
     }
 }
 
