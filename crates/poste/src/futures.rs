@@ -31,7 +31,9 @@ pub trait Reactor: Register {}
 /// The sending end of a channel; as [`poste::Sender`](crate::Sender), with futures.
 ///
 /// It is a [`Sink`](futures_sink::Sink) too, of whatever can be sent by reference: `Vec<u8>`,
-/// `String`, [`OwnedMessage`](crate::OwnedMessage). What a sink has taken in goes with its next flush.
+/// `String`, [`OwnedMessage`](crate::OwnedMessage) (its body and priority; descriptors stay behind).
+/// What a sink has taken in goes with its next flush; dropping it sends as much as there is room for,
+/// and closing it as a sink flushes, no more.
 #[derive(Debug)]
 pub struct Sender<R: Reactor> {
     /// Until it may send; made when it first has to wait.
@@ -40,8 +42,6 @@ pub struct Sender<R: Reactor> {
     answers: Option<Watch<R>>,
     turns: R::Turns,
     sender: sender::Sender,
-    /// What the sink has taken in and the channel has not: it goes before anything else.
-    kept: Option<(Vec<u8>, u16)>,
 }
 
 /// The receiving end of a channel; as [`poste::Receiver`](crate::Receiver), with futures.

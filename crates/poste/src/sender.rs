@@ -70,6 +70,9 @@ pub struct Sender {
     /// Made at the first call.
     answers: Option<Box<Answers>>,
     counters: Counters,
+    /// What a sink has taken in while a mailbox had no room: it goes before anything else.
+    #[cfg(feature = "futures")]
+    pub(crate) kept: Option<(Vec<u8>, u16)>,
 }
 
 impl std::fmt::Debug for Sender {
@@ -129,6 +132,8 @@ impl Sender {
             readiness: None,
             answers: None,
             counters: Counters::default(),
+            #[cfg(feature = "futures")]
+            kept: None,
         }
     }
 
@@ -298,6 +303,18 @@ impl Sender {
     pub(crate) fn make_room_to_feed(&mut self) -> Result<(), Error> {
         let done = self.make_room(Post::Feed, Wait::Not);
         done.map_err(|error| error.on("send to", &self.address))
+    }
+
+    /// Feeds what a sink has kept; without room it stays kept.
+    #[cfg(feature = "futures")]
+    #[inline]
+    pub(crate) fn feed_kept(&mut self) -> Result<(), Error> {
+        let Some((body, priority)) = self.kept.take() else { return Ok(()) };
+        let fed = self.try_feed(Outgoing::of(&body).priority(priority));
+        if fed.is_err() {
+            self.kept = Some((body, priority));
+        }
+        fed.map(drop)
     }
 
     /// Sends what is held, waiting for room as long as it takes.
@@ -523,6 +540,8 @@ impl Sender {
 impl Drop for Sender {
     fn drop(&mut self) {
         // What is held is sent as far as that goes without waiting; `close` waits and says more.
+        #[cfg(feature = "futures")]
+        let _ = self.feed_kept();
         while !self.outbox.is_empty() {
             let drained = self.outbox.drain(&mut *self.end, self.traits.gather, Wait::Not);
             if drained.is_err_and(|error| error.is_retryable()) {

@@ -197,6 +197,39 @@ fn what_a_sink_takes_comes_out_of_the_stream() -> Outcome {
     done
 }
 
+/// Room that comes before the drop is used, as of what any other sender holds.
+#[test]
+fn what_a_sink_of_a_full_mailbox_took_goes_when_it_is_dropped() -> Outcome {
+    let mailbox = format!("shm:poste-tokio-kept-{}", std::process::id());
+    let done = runtime().block_on(async {
+        let full = Options::new().create().capacity(3);
+        let mut receiver = Receiver::open_with(&mailbox, &full)?;
+        for over in [drop, |sender: Sender| sender.into_inner().abandon()] {
+            let mut sender = Sender::open(&mailbox)?;
+            let mut taken = 0_u8;
+            // One that it can't hand on is the last that it takes.
+            while {
+                let ready = poll_fn(|cx| Sink::<Vec<u8>>::poll_ready(Pin::new(&mut sender), cx));
+                timeout(Duration::from_millis(20), ready).await.is_ok()
+            } {
+                Sink::<Vec<u8>>::start_send(Pin::new(&mut sender), vec![taken])?;
+                taken += 1;
+            }
+            assert!(taken > 1 && sender.counters().messages == u64::from(taken) - 1);
+            let first = receiver.recv().await?;
+            assert_eq!(first[..], [0]);
+            drop(first);
+            over(sender);
+            for number in 1..taken {
+                assert_eq!(soon(receiver.recv()).await?[..], [number], "of {taken}");
+            }
+        }
+        Ok(())
+    });
+    let _ = poste::remove(&mailbox);
+    done
+}
+
 #[test]
 fn a_relay_is_a_stream_into_a_sink_and_keeps_priorities() -> Outcome {
     runtime().block_on(async {

@@ -59,14 +59,15 @@ impl<R: Reactor> Sender<R> {
     pub fn over(sender: sender::Sender) -> Result<Sender<R>, Error> {
         may_wait::<R>(sender.capabilities()).map_err(|error| error.on("poll", sender.address()))?;
         let turns = R::Turns::default();
-        Ok(Sender { room: None, answers: None, turns, sender, kept: None })
+        Ok(Sender { room: None, answers: None, turns, sender })
     }
 
     /// Sends a message, waiting for room as long as it takes.
     ///
     /// Cancel-safe: a future that is dropped has sent nothing, or it has begun, and then the message
     /// is *held*: the next send, flush or close of this sender finishes it before anything else.
-    /// Which it was, [`Sender::counters`] tells: a message that was begun is counted.
+    /// Which it was, [`Sender::counters`] tells: a message that was begun is counted. (So is what a
+    /// sink took in and a mailbox had no room for, when it goes: flush a sink first.)
     ///
     /// # Errors
     /// As [`poste::Sender::send`](crate::Sender::send).
@@ -83,7 +84,7 @@ impl<R: Reactor> Sender<R> {
     /// # Errors
     /// As there.
     pub fn try_send<'a>(&mut self, message: impl Into<Outgoing<'a>>) -> Result<Level, Error> {
-        self.let_kept_go()?;
+        self.sender.feed_kept()?;
         self.sender.try_send(message)
     }
 
@@ -97,7 +98,7 @@ impl<R: Reactor> Sender<R> {
     pub async fn feed<'a>(&mut self, message: impl Into<Outgoing<'a>>) -> Result<Level, Error> {
         let message = message.into();
         // Where it is only taken in there is nothing to wait for.
-        if self.kept.is_none() && self.sender.takes_in() && message.descriptors.is_empty() {
+        if self.sender.kept.is_none() && self.sender.takes_in() && message.descriptors.is_empty() {
             return self.sender.try_feed(message);
         }
         self.when_room(|sender| sender.try_feed(message)).await
@@ -207,10 +208,14 @@ impl<R: Reactor> Sender<R> {
         self.sender.address()
     }
 
-    /// The sender itself, for waits of the other forms. What a sink took in and was not flushed is
-    /// given up.
+    /// The sender itself, for waits of the other forms, with what it holds. The last item that a sink
+    /// took in is given up where a mailbox has no room for it: flush first.
     #[must_use]
-    pub fn into_inner(self) -> sender::Sender {
+    pub fn into_inner(mut self) -> sender::Sender {
+        // Later it would go behind what is sent before.
+        if self.sender.feed_kept().is_err() {
+            self.sender.kept = None;
+        }
         self.sender
     }
 
@@ -227,27 +232,13 @@ impl<R: Reactor> Sender<R> {
         cx: &mut Context<'_>,
         mut attempt: impl FnMut(&mut sender::Sender) -> Result<T, Error>,
     ) -> Poll<Result<T, Error>> {
-        let (kept, watched) = (&mut self.kept, sender::Sender::watched);
+        let watched = sender::Sender::watched;
         let (room, turns) = (&mut self.room, &mut self.turns);
         poll_until(room, turns, watched, &mut self.sender, cx, |sender| {
-            feed_kept(kept, sender)?;
+            sender.feed_kept()?;
             attempt(sender)
         })
     }
-
-    fn let_kept_go(&mut self) -> Result<(), Error> {
-        feed_kept(&mut self.kept, &mut self.sender)
-    }
-}
-
-/// Feeds what the sink kept, if it has to be: it is first.
-#[inline]
-fn feed_kept(kept: &mut Option<(Vec<u8>, u16)>, sender: &mut sender::Sender) -> Result<(), Error> {
-    if let Some((body, priority)) = kept {
-        sender.try_feed(Outgoing::of(body).priority(*priority))?;
-        *kept = None;
-    }
-    Ok(())
 }
 
 /// As `try_flush`; what is still held is said as an error that passes.
@@ -270,13 +261,13 @@ where
     }
 
     fn start_send(mut self: Pin<&mut Self>, item: M) -> Result<(), Error> {
-        self.let_kept_go()?;
+        self.sender.feed_kept()?;
         let message: Outgoing<'_> = (&item).into();
         match self.sender.try_feed(message) {
             // A mailbox's lane is full, which is known only now that the message is: it is the
             // sink's, and goes first.
             Err(error) if error.is_passing() && message.descriptors.is_empty() => {
-                self.kept = Some((message.body.to_vec(), message.priority));
+                self.sender.kept = Some((message.body.to_vec(), message.priority));
                 Ok(())
             }
             done => done.map(drop),
