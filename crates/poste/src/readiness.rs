@@ -12,7 +12,7 @@ use rustix::io::Errno;
 use crate::error::Error;
 use crate::mechanism::Pollable;
 
-/// Readable exactly while the end may go on.
+/// Readable as long as the end may go on; now and then also where it then finds that it can't.
 #[derive(Debug)]
 pub(crate) struct Readiness {
     epoll: OwnedFd,

@@ -14,8 +14,8 @@
 //!
 //! [`futures`](crate::futures) says what futures promise here, and has the methods. There is no
 //! thread and no task beside yours; a time limit is `tokio::time::timeout` around the future. Both
-//! flavours of runtime will do, with input and output enabled; an end stays with the runtime that it
-//! first waits in. A step counts in the budget of its task (`tokio::task::coop`).
+//! flavours of runtime will do, with input and output enabled. A receiver stays with the runtime that it
+//! was opened in, a sender with the one that it first waits in. A step counts in the budget of its task (`tokio::task::coop`).
 //!
 //! Source: tokio's `AsyncFd`, which is edge-triggered.
 

@@ -93,6 +93,28 @@ fn outside_of_a_runtime_opening_says_so() {
 }
 
 #[test]
+fn what_a_runtime_refuses_is_said_of_the_address() {
+    let one = || Builder::new_current_thread().enable_all().build().unwrap();
+    let (mut receiver, mut sender) = one().block_on(async {
+        let (sender, receiver) = poste::pipe().unwrap();
+        let (mut sender, receiver) =
+            (Sender::over(sender).unwrap(), Receiver::over(receiver).unwrap());
+        // It has waited for room, so that it is registered.
+        let full = async { while sender.send(&[0; 4096]).await.is_ok() {} };
+        assert!(timeout(Duration::from_millis(20), full).await.is_err());
+        (receiver, sender)
+    });
+    // The runtime that they were registered with is gone.
+    one().block_on(async {
+        let error = sender.send(&[0; 4096]).await.unwrap_err();
+        assert!(error.to_string().starts_with("cannot poll pipe:"), "{error}");
+        while receiver.try_recv().is_ok() {}
+        let error = receiver.recv().await.unwrap_err();
+        assert!(error.to_string().starts_with("cannot poll pipe:"), "{error}");
+    });
+}
+
+#[test]
 fn a_call_waits_for_its_answer_and_one_that_is_dropped_leaves_none_to_the_next() -> Outcome {
     let folder = Folder::new("call");
     runtime().block_on(async {

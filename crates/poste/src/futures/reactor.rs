@@ -71,7 +71,7 @@ pub(super) enum Watch<R> {
 impl<R: Register> Watch<R> {
     /// The descriptor is copied, so that it is open as long as it is registered.
     pub(super) fn on(watched: Pollable<'_>) -> Result<Watch<R>, Error> {
-        let copy = rustix::io::fcntl_dupfd_cloexec(watched.descriptor, 0)
+        let copy = rustix::io::fcntl_dupfd_cloexec(watched.descriptor, 3)
             .map_err(|errno| Error::system(errno, ""))?;
         let direction = match watched.events {
             PollFlags::OUT => Direction::Write,
@@ -150,9 +150,13 @@ pub(super) fn poll_until<R: Register, T>(
         }
         let watch = match watch {
             Some(watch) => watch,
-            None => watch.insert(Watch::on(watched(sender)?)?),
+            None => {
+                let made = watched(sender).and_then(Watch::on);
+                watch.insert(made.map_err(|error| error.on("poll", sender.address()))?)
+            }
         };
-        let mut shown = ready!(watch.poll(turns, cx))?;
+        let shown = ready!(watch.poll(turns, cx));
+        let mut shown = shown.map_err(|error| error.on("poll", sender.address()))?;
         done = attempt(sender);
         if done.as_ref().is_err_and(Error::is_passing) {
             shown.is_over();

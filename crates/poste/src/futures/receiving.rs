@@ -193,7 +193,8 @@ impl<R: Reactor> Receiver<R> {
         }
         loop {
             // What is shown is taken note of before the look: what comes during it shows anew.
-            let mut shown = ready!(self.watch.poll(&mut self.turns, cx))?;
+            let shown = ready!(self.watch.poll(&mut self.turns, cx));
+            let mut shown = shown.map_err(|error| error.on("poll", self.receiver.address()))?;
             let found = self.receiver.look()?;
             if !found || self.receiver.is_drained() {
                 shown.is_over();
@@ -217,7 +218,8 @@ impl<R: Reactor> Receiver<R> {
                     return Poll::Ready(done);
                 }
             }
-            let mut shown = ready!(self.watch.poll(&mut self.turns, cx))?;
+            let shown = ready!(self.watch.poll(&mut self.turns, cx));
+            let mut shown = shown.map_err(|error| error.on("poll", self.receiver.address()))?;
             accepted = self.receiver.accept(Wait::Not);
             if accepted.as_ref().is_err_and(Error::is_passing) {
                 shown.is_over();
