@@ -44,7 +44,9 @@ impl Waitable for Sender {
     }
 }
 
-/// A set waits in a set.
+/// A set waits in a set. The kernel lets epolls stand in one another five deep (epoll_ctl(2)), of which
+/// an end takes up to two: sets and other loops may be three deep together. What goes beyond that, or
+/// in a circle, is refused as `Invalid` when it is added.
 impl Waitable for WaitSet {
     fn pollable(&mut self) -> Result<BorrowedFd<'_>, Error> {
         Ok(WaitSet::pollable(self))
@@ -164,7 +166,8 @@ impl WaitSet {
     /// Adds an end, or whatever else is [`Waitable`].
     ///
     /// # Errors
-    /// `Invalid` where the key is in the set already; `Limit` where the system has no room for more;
+    /// `Invalid` where the key is in the set already, or where it is a set and too many stand in one
+    /// another, or in a circle; `Limit` where the system has no room for more;
     /// `NotSupported` where it has no descriptor.
     pub fn add<W: Waitable + ?Sized>(&self, key: u64, end: &mut W) -> Result<(), Error> {
         self.add_readable(key, end.pollable()?)
@@ -421,6 +424,12 @@ fn system(errno: Errno) -> Error {
             let value = sysctl::read(name).unwrap_or(0);
             let raise_with = format!("sysctl -w {name}={}", value.saturating_mul(2));
             Error::system(errno, "").as_kind(Kind::Limit { name, value, raise_with })
+        }
+        // Of what is given to epoll it refuses only its own kind in these ways.
+        Errno::LOOP | Errno::INVAL => {
+            Error::system(errno, "sets stand in one another in a circle or too deep")
+                .as_kind(Kind::Invalid)
+                .with_hint("add the entries of the inner sets to one set: three deep is the most")
         }
         _ => Error::system(errno, ""),
     };

@@ -6,7 +6,7 @@ use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use poste::{Kind, Options, Receiver, Sender, Wait, WaitSet};
+use poste::{Kind, Options, Receiver, Sender, Wait, WaitSet, Waitable};
 use poste_sys::testing::skip;
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -378,4 +378,33 @@ fn a_set_waits_in_a_set_and_in_any_other_loop() {
     let mut polled = [PollFd::from_borrowed_fd(inner.pollable(), PollFlags::IN)];
     assert_eq!(poll(&mut polled, None), Ok(1));
     assert_eq!(ready(&inner, Wait::Not), [3]);
+}
+
+/// Each takes as many epolls of its own as there are.
+#[test]
+fn sets_stand_in_one_another_three_deep_and_no_deeper() {
+    let folder = std::env::temp_dir().join(format!("poste-deep-{}", std::process::id()));
+    std::fs::create_dir(&folder).unwrap();
+    let address = |scheme: &str| format!("{scheme}:{}/{scheme}", folder.display());
+    let mut listens = Sender::open_with(address("seqpacket"), &Options::new().listen()).unwrap();
+    let mut connections = Receiver::create(address("unix")).unwrap();
+    let mut reader = Receiver::create(address("fifo")).unwrap();
+    let mut writer = Sender::open(address("fifo")).unwrap();
+    let ends: [&mut dyn Waitable; 4] = [&mut listens, &mut connections, &mut reader, &mut writer];
+    let mut sets = [(); 4].map(|()| WaitSet::new().unwrap());
+    let [first, second, third, fourth] = &mut sets;
+    for (key, end) in ends.into_iter().enumerate() {
+        first.add(key as u64, end).unwrap();
+    }
+    second.add(0, first).unwrap();
+    third.add(0, second).unwrap();
+    let too_deep = fourth.add(0, third).unwrap_err();
+    assert_eq!(too_deep.kind(), Kind::Invalid, "{too_deep}");
+    assert!(too_deep.hint().contains("one set"), "{too_deep:?}");
+    assert_eq!(first.add(9, second).unwrap_err().kind(), Kind::Invalid, "a circle");
+    let mut sender = Sender::open(address("unix")).unwrap();
+    sender.send("x").unwrap();
+    assert_eq!(ready(third, Wait::For(PATIENCE)), [0]);
+    drop((listens, connections, reader, writer));
+    std::fs::remove_dir_all(&folder).unwrap();
 }
