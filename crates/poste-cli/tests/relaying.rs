@@ -271,7 +271,12 @@ impl Drop for Between {
 impl Between {
     /// A relay to a server that listens there by then.
     fn new(scratch: Scratch) -> Between {
-        let relay = scratch.start_bare(&["relay", "--both", "--raw", "unix:./in", "unix:./out"]);
+        Between::of("unix", scratch)
+    }
+
+    fn of(scheme: &str, scratch: Scratch) -> Between {
+        let [from, to] = ["in", "out"].map(|name| format!("{scheme}:./{name}"));
+        let relay = scratch.start_bare(&["relay", "--both", "--raw", &from, &to]);
         wait_for(&scratch, "in");
         Between { scratch, relay }
     }
@@ -459,4 +464,35 @@ fn descriptors_that_cannot_go_on_are_said() {
     let words = "notice: a message's descriptors, 2 of them, can't go on to mq:";
     assert!(outcome.err.starts_with(words) && outcome.err.lines().count() == 1, "{outcome:?}");
     scratch.run(&["recv", "-n", "2", "--remove", &queue]).prints("with two\nwith none\n");
+}
+
+/// Who sends it sees only that the connection ends, and so does who waits for it.
+#[test]
+fn why_a_connection_ends_is_said_where_no_side_went() {
+    let scratch = Scratch::new();
+    let [from, to] =
+        ["in", "out"].map(|name| format!("seqpacket:{}", scratch.path(name).display()));
+    let raw = poste::Options::new().raw();
+    let mut server = poste::Receiver::open_with(&to, &raw).unwrap();
+    let between = Between::of("seqpacket", scratch);
+    let open = |options: &poste::Options| poste::Sender::open_with(&from, options).unwrap();
+    // The relay's own socket has the system's size.
+    let mut client = open(&raw.clone().capacity(400_000));
+    let (size, mut system) = (300_000, open(&raw));
+    let holds = |sender: &poste::Sender| sender.facts().capacity.is_some_and(|room| room > size);
+    if !holds(&client) || holds(&system) {
+        poste_sys::testing::skip(
+            "why_a_connection_ends_is_said_where_no_side_went",
+            "net.core.wmem_max gives no room for the packet, or net.core.wmem_default does",
+        );
+        return;
+    }
+    client.send(&vec![0; size]).unwrap();
+    system.send("another").unwrap();
+    assert_eq!(server.recv_timeout(Duration::from_secs(10)).unwrap().text().unwrap(), "another");
+    let said = between.end();
+    assert!(
+        said.contains("300000 bytes is too large") && said.contains("connection ends"),
+        "{said}"
+    );
 }

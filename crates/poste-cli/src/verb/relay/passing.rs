@@ -14,7 +14,7 @@ use poste::{Duplex, Error, Kind, Level, Outgoing, Receiver, Sender, Wait, WaitSe
 use rustix::io::Errno;
 
 use super::both::{PAUSE, Place};
-use crate::exit::Stop;
+use crate::exit::{Failure, Stop};
 use crate::notice;
 
 /// So many messages of a way are passed on before the others have their turn.
@@ -67,6 +67,16 @@ enum End {
     OfWhatComes,
     /// Nobody takes what comes.
     OfWhoTakes,
+}
+
+impl End {
+    /// That a side goes is how connections end; another reason is said.
+    fn because(self, error: Error) -> End {
+        if !matches!(error.kind(), Kind::Disconnected | Kind::NoReceiver) {
+            notice::say(Failure::from(error).and("this connection ends").what());
+        }
+        self
+    }
 }
 
 impl Passing {
@@ -168,7 +178,7 @@ impl Way {
             }
             match self.from.try_recv() {
                 Err(error) if error.kind() == Kind::Empty => return Ok(Waits::ForMessage),
-                Err(_) => return Err(End::OfWhatComes),
+                Err(error) => return Err(End::OfWhatComes.because(error)),
                 Ok(mut message) => {
                     let mut descriptors = message.take_descriptors();
                     if !descriptors.is_empty() && !self.to.capabilities().descriptors {
@@ -183,7 +193,7 @@ impl Way {
                         Err(error) if error.kind() == Kind::Full => {
                             self.kept = Some((message.to_vec(), descriptors));
                         }
-                        Err(_) => return Err(End::OfWhoTakes),
+                        Err(error) => return Err(End::OfWhoTakes.because(error)),
                     }
                 }
             }
@@ -195,7 +205,7 @@ impl Way {
     /// Whether all that was received has gone.
     fn has_settled(&mut self) -> Result<bool, End> {
         if self.is_held {
-            let flushed = self.to.try_flush().map_err(|_| End::OfWhoTakes)?;
+            let flushed = self.to.try_flush().map_err(|error| End::OfWhoTakes.because(error))?;
             self.is_held = flushed == Level::Held;
         }
         if let Some((body, descriptors)) = &self.kept {
@@ -205,7 +215,7 @@ impl Way {
                     self.kept = None;
                 }
                 Err(error) if error.kind() == Kind::Full => {}
-                Err(_) => return Err(End::OfWhoTakes),
+                Err(error) => return Err(End::OfWhoTakes.because(error)),
             }
         }
         Ok(!self.is_held && self.kept.is_none())
