@@ -10,7 +10,8 @@
 //! cargo test --release -p poste --test sweep
 //! ```
 //!
-//! `POSTE_SEED=N` repeats the choices of a run. `POSTE_LONG=1` copies at every boundary, and kills at
+//! `POSTE_SEED=N` repeats the choices of a run. `POSTE_LONG=1` copies also where nothing has changed, at
+//! one boundary in 64, and kills at
 //! every boundary of an operation of up to 4,000 instructions, at 4,000 and all at which something
 //! changes of a longer one; `POSTE_KILLS=N` sets another number.
 
