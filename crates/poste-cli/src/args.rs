@@ -465,7 +465,11 @@ const CREATE_EXAMPLES: &str = "\
 Examples:
   poste create 'work?deliveries=3' && poste remove work
   poste create fifo:./log && poste remove fifo:./log
-  poste create --capacity 4 --message-size 1K mq:/few && poste remove mq:/few";
+  poste create --capacity 4 --message-size 1K mq:/few && poste remove mq:/few
+
+A mailbox is made with ?deliveries=N so that a message given back N times is set
+aside, and with ?huge-pages so that messages lie on pages of 2 MiB; where the
+kernel gives none, that is an error.";
 
 const REMOVE_EXAMPLES: &str = "\
 Examples:

@@ -155,6 +155,7 @@ fn words(options: &Options) -> Vec<String> {
         shared: _,
         spin: _,
         deliveries: _,
+        huge_pages: _,
     } = options;
     let mut words = Vec::new();
     match framing {

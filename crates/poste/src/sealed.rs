@@ -341,7 +341,7 @@ impl Sizes {
         poste_sys::segment::reserve(file.as_fd(), 0, self.file() as u64).map_err(system)?;
         let copy = rustix::io::fcntl_dupfd_cloexec(&file, 3).map_err(system)?;
         let words = Mapping::new(copy, 0, self.control(), Access::Write).map_err(system)?;
-        Lane::format(&words, self.slots, [0, 0]);
+        Lane::format(&words, self.slots, self.control(), [0, 0]);
         words.word(ARMED).store(1, Ordering::Relaxed);
         rustix::fs::fcntl_add_seals(&file, SEALS).map_err(system)?;
         Ok(file)

@@ -3,6 +3,7 @@
 mod basics;
 mod headers;
 mod hostile;
+mod huge_pages;
 mod lifetime;
 mod peer;
 mod sealed;

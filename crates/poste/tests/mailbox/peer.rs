@@ -86,6 +86,14 @@ impl Peer {
         Peer::arguments(wrapper, role, arguments)
     }
 
+    /// What another process is told that makes a mailbox on huge pages in a runtime directory.
+    pub(crate) fn huge_pages_in(runtime: &std::path::Path) -> String {
+        let program = Command::new(std::env::current_exe().unwrap());
+        let mut command = Peer::arguments(program, "huge-pages", &["shm:none"]);
+        command.env("POSTE_DIR", runtime).stdin(Stdio::piped()).stdout(Stdio::piped());
+        Peer(command.spawn().unwrap()).expect("told ")
+    }
+
     fn arguments(mut command: Command, role: &str, arguments: &[&str]) -> Command {
         command
             .args(["--exact", "peer::main", "--nocapture", "--test-threads=1"])
@@ -179,6 +187,13 @@ fn main() {
             let mut told = String::new();
             std::io::stdin().read_line(&mut told).unwrap();
             crate::lifetime::attach(address, told.trim());
+        }
+        "huge-pages" => {
+            let told = match poste::create(address, &poste::Options::new().huge_pages()) {
+                Ok(()) => poste::remove(address).map(|()| "made".to_owned()).unwrap(),
+                Err(error) => format!("{error}; {}", error.hint()),
+            };
+            say(&format!("told {told}"));
         }
         "fork" => crate::lifetime::fork(address),
         "exec" => crate::lifetime::exec(address),

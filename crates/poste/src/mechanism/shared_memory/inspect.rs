@@ -4,6 +4,7 @@
 use std::path::PathBuf;
 
 use poste_sys::atomic::Ordering;
+use poste_sys::mapping::HUGE_PAGE;
 
 use super::folder;
 use super::lane_file::{self, LaneFile};
@@ -28,6 +29,8 @@ pub struct Inspection {
     pub capacity: Option<u64>,
     /// The deliveries after which a message is set aside; `None`: it never is.
     pub deliveries: Option<u8>,
+    /// The size of the pages that the bodies of its lanes lie on, in bytes, where those are huge.
+    pub huge_pages: Option<usize>,
     /// The senders, each with its lane.
     pub lanes: Vec<Lane>,
     /// The receivers.
@@ -82,6 +85,7 @@ pub fn inspect(address: &Address) -> Result<Inspection, Error> {
         message_size: terms.message_size,
         capacity: terms.capacity,
         deliveries: terms.deliveries,
+        huge_pages: terms.huge_pages.then_some(HUGE_PAGE),
         lanes: Vec::new(),
         receivers: Vec::new(),
         redelivered: mailbox.header().word(header::REDELIVERED).load(Ordering::Relaxed),
@@ -238,6 +242,9 @@ impl Inspection {
         say("set_aside", self.aside as u64);
         if let Some(deliveries) = self.deliveries {
             say("deliveries", u64::from(deliveries));
+        }
+        if let Some(size) = self.huge_pages {
+            say("huge_pages", size as u64);
         }
         say("waiting", count(|one| one.waits));
         say("dead", count(|one| one.dead));
