@@ -43,7 +43,7 @@ pub enum Stop {
     Step,
     /// A system call begins or ends.
     Call,
-    /// It was sent this signal, which is kept from it.
+    /// It was sent this signal, which is kept from it; one to halt or to go on is only kept from it.
     Signal(i32),
     /// It is over.
     Over,
@@ -90,8 +90,14 @@ impl Traced {
             Run::ToCall => libc::PTRACE_SYSCALL,
             Run::Step => libc::PTRACE_SINGLESTEP,
         };
-        self.request(request as i32, 0, 0)?;
-        self.wait()
+        loop {
+            self.request(request as i32, 0, 0)?;
+            match self.wait()? {
+                // Somebody halts what else runs on this machine, or lets it go on.
+                Stop::Signal(libc::SIGSTOP | libc::SIGCONT) => {}
+                stop => return Ok(stop),
+            }
+        }
     }
 
     /// Kills it where it stands, and waits for its end.
