@@ -156,6 +156,8 @@ fn words(options: &Options) -> Vec<String> {
         spin: _,
         deliveries: _,
         huge_pages: _,
+        // Such an end isn't one descriptor.
+        sealed: _,
     } = options;
     let mut words = Vec::new();
     match framing {

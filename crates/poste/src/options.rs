@@ -84,6 +84,7 @@ pub struct Options {
     pub(crate) spin: Spin,
     pub(crate) deliveries: Option<u8>,
     pub(crate) huge_pages: bool,
+    pub(crate) sealed: bool,
     pub(crate) body_only: bool,
     pub(crate) half_close: bool,
     pub(crate) allowed: Allowed,
@@ -106,6 +107,7 @@ impl Default for Options {
             spin: Spin::WhileItPays,
             deliveries: None,
             huge_pages: false,
+            sealed: false,
             body_only: false,
             half_close: false,
             allowed: Allowed::default(),
@@ -258,6 +260,32 @@ impl Options {
         self
     }
 
+    /// Messages at a Unix socket's address (stream or packets) go through sealed memory: the receiver
+    /// listens, and gives each sender memory of its own that neither can cut short under the other
+    /// (memfd_create(2)). Capacity (messages) and message size (64 KiB unless given) are those of the
+    /// memory, as the receiver says. The other side must be this process's user or root, unless
+    /// [`Options::require_user`] or [`Options::require_group`] says who; a receiver refuses others
+    /// and goes on. The sender takes the memory at its first send. What was received is copied out,
+    /// and what a sender sent is received after its end, by this receiver only.
+    ///
+    /// ```
+    /// use poste::{Options, Receiver, Sender};
+    /// # fn main() -> Result<(), poste::Error> {
+    /// # let address = format!("unix:@poste-doc-sealed-{}", std::process::id());
+    /// let sealed = Options::new().sealed(); // or the address: unix:/run/shop/orders?sealed
+    /// let mut receiver = Receiver::open_with(&address, &sealed)?;
+    /// let mut sender = Sender::open_with(&address, &sealed)?;
+    /// let sending = std::thread::spawn(move || sender.send("through memory"));
+    /// assert_eq!(receiver.recv()?.text()?, "through memory");
+    /// # sending.join().unwrap()?;
+    /// # Ok(()) }
+    /// ```
+    #[must_use]
+    pub fn sealed(mut self) -> Self {
+        self.sealed = true;
+        self
+    }
+
     /// Takes nothing but the bodies of messages: no descriptors, which nobody can send then, and of
     /// datagrams not who sent them. Receiving over Unix sockets costs a little less.
     #[must_use]
@@ -329,6 +357,7 @@ impl Options {
         note(self.spin != Spin::default(), "spin");
         note(self.deliveries.is_some(), "deliveries");
         note(self.huge_pages, "huge-pages");
+        note(self.sealed, "sealed");
         settings
     }
 
@@ -354,6 +383,7 @@ impl Options {
                 "shared" => set(&mut options.shared)?,
                 "check" => set(&mut options.check)?,
                 "huge-pages" => set(&mut options.huge_pages)?,
+                "sealed" => set(&mut options.sealed)?,
                 "deliveries" => match value.parse() {
                     Ok(count @ 1..) => options.deliveries = Some(count),
                     _ => return Err(wrong(name, value, "takes a whole number from 1 to 255")),
@@ -379,7 +409,7 @@ impl Options {
                     return Err(Error::new(Kind::Invalid, format!("no option {name:?} is known"))
                         .with_hint(
                             "known are capacity, message-size, mode, type, create, shared, check, spin, \
-                             deliveries, huge-pages",
+                             deliveries, huge-pages, sealed",
                         ));
                 }
             }

@@ -7,3 +7,4 @@ mod huge_pages;
 mod lifetime;
 mod peer;
 mod sealed;
+mod sealed_address;

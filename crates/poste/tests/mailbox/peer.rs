@@ -199,6 +199,8 @@ fn main() {
         "exec" => crate::lifetime::exec(address),
         "make" => crate::lifetime::make(address),
         "full" => crate::lifetime::full(address),
+        "sealed-at" => crate::sealed_address::send(address, arguments[1]),
+        "sealed-from" => crate::sealed_address::receive(address),
         "sealed-sender" => crate::sealed::sender(address),
         other => panic!("{other}?"),
     }
