@@ -164,6 +164,15 @@ fn main() {
             say(message.text().unwrap());
             std::thread::sleep(std::time::Duration::from_secs(60));
         }
+        // The same, and a child of it keeps its descriptors.
+        "hoard-with-child" => {
+            let mut receiver = poste::Receiver::create(address).unwrap().manual();
+            say("ready");
+            let message = receiver.recv().unwrap().into_owned();
+            let _ = poste_sys::testing::fork_and_sleep(std::time::Duration::from_secs(30));
+            say(message.text().unwrap());
+            std::thread::sleep(std::time::Duration::from_secs(60));
+        }
         // Sends what it is told.
         "send" => {
             let mut sender = poste::Sender::create(address).unwrap();

@@ -12,14 +12,14 @@ use super::aside;
 use super::bell::{self, Bell};
 use super::lane_file::{self, LaneFile};
 use super::mailbox::{Mailbox, no_room};
-use super::participants::{Proof, slice};
+use super::participants::{Proof, myself, slice};
 use super::sending::refuse_check;
 use super::spinner::Spinner;
 use super::traits;
 use super::watcher::Watch;
 use crate::capabilities::Peers;
 use crate::error::{Error, Kind};
-use crate::limits::{CLAIMED_MAX, LEND_ABOVE, RECOVER_EVERY};
+use crate::limits::{CLAIMED_MAX, LANE_STREAK, LEND_ABOVE, RECOVER_EVERY};
 use crate::mechanism::{
     Arrival, Linger, News, Opened, Opening, Pollable, RecvEnd, Settle, Settler,
 };
@@ -40,6 +40,7 @@ pub(super) fn open(opening: &Opening<'_>) -> Result<Opened<dyn RecvEnd>, Error> 
         lanes: Vec::new(),
         epoch: None,
         turn: 0,
+        streak: 0,
         batch: 0,
         claimed: VecDeque::new(),
         body: Vec::new(),
@@ -136,6 +137,8 @@ struct Receiving {
     epoch: Option<u64>,
     /// The lane to look at first.
     turn: usize,
+    /// How many messages in a row that lane has had.
+    streak: u32,
     /// How many messages the next `recv` may claim at once, with the one that it hands out.
     batch: usize,
     /// Messages that are claimed and not handed out yet: they go before everything else.
@@ -206,7 +209,28 @@ impl Receiving {
         self.lanes = lanes;
         self.turn = self.turn.min(self.lanes.len().saturating_sub(1));
         self.epoch = Some(epoch);
+        self.watch_receivers();
         Ok(())
+    }
+
+    /// Where other processes receive too, this one is told of their deaths however seldom it sleeps:
+    /// what they had comes again at once, and no look costs more for it.
+    fn watch_receivers(&mut self) {
+        let mailbox = &self.seat.mailbox;
+        let me = myself().pid;
+        let is_another = |place| place != self.seat.place && mailbox.owner(place).pid != me;
+        if !mailbox.parts().any(|(place, part)| part == Part::Receiver && is_another(place)) {
+            return;
+        }
+        let watch = match &mut self.watch {
+            Some(watch) => watch,
+            None => match Watch::new(mailbox) {
+                Ok(watch) => self.watch.insert(watch),
+                // Who sleeps says so; who only looks sees to the dead itself.
+                Err(_) => return,
+            },
+        };
+        watch.everybody(mailbox);
     }
 
     /// The most urgent message that is ready, of all lanes; not taken yet.
@@ -276,7 +300,7 @@ impl Receiving {
             let file = &known.taking.file;
             file.bodies.soon(file.lane.place(number).offset);
             if known.reader.lane().take(number, word, receiver) {
-                self.turn = index;
+                self.pass_turn(index);
                 if self.batch > 1 {
                     self.claim_more(word.priority, self.batch - 1);
                 }
@@ -284,6 +308,19 @@ impl Receiving {
             }
         }
         Ok(None)
+    }
+
+    /// After a message of a lane was taken: that one is looked at first again, where the next one
+    /// likely is, but not for ever. A sender that never lets its lane run dry must not keep away what
+    /// others sent, or what comes again.
+    #[inline(always)]
+    fn pass_turn(&mut self, index: usize) {
+        let is_same = self.turn == index;
+        self.streak = if is_same { self.streak + 1 } else { 0 };
+        self.turn = index;
+        if self.streak >= LANE_STREAK {
+            (self.turn, self.streak) = (index + 1, 0);
+        }
     }
 
     /// Claims further messages of the priority that is the most urgent now: of each lane its share,
@@ -399,7 +436,7 @@ impl Receiving {
         }
     }
 
-    /// Who never sleeps has no watcher: it sees to the dead itself now and then.
+    /// Who never sleeps sees itself to those of whom no watcher tells, now and then.
     fn look_for_dead(&mut self) -> Result<Option<Found>, Error> {
         if self.recovered.elapsed() < RECOVER_EVERY {
             return Ok(None);

@@ -1,7 +1,7 @@
 //! Notices that other processes die, for those in this one that sleep: a freed lock wakes nobody.
 //!
-//! One thread for the whole process, started when the first end is about to sleep, and ended with
-//! the last end that slept. It waits on the
+//! One thread for the whole process, started when the first end is about to sleep, or receives beside
+//! other processes, and ended with the last such end. It waits on the
 //! pidfds of all participants of the mailboxes in use here, buries the dead, and wakes everybody.
 //! A participant that comes later wakes who sleeps, and who sleeps again looks here first. A forked
 //! child has no such thread; it gets one of its own. Sources: pidfd_open(2), epoll(7).
