@@ -54,8 +54,19 @@ impl Taken {
     /// What is left to do about the message, where something is.
     #[inline]
     pub(crate) fn take_ticket(&mut self) -> Option<Ticket> {
-        let settler = self.arrival.settler.take()?;
-        Some(Ticket { settler, token: self.arrival.token, if_dropped: self.if_dropped })
+        if self.arrival.token == 0 {
+            return None;
+        }
+        let settler = self.end.settler()?;
+        let token = std::mem::take(&mut self.arrival.token);
+        Some(Ticket { settler, token, if_dropped: self.if_dropped })
+    }
+
+    /// Ends the message, where that is left to do and no ticket was made for it.
+    #[inline]
+    fn settle(&mut self, how: Settle) -> Option<Result<(), Error>> {
+        let token = std::mem::take(&mut self.arrival.token);
+        (token != 0).then(|| self.end.settle(token, how))
     }
 
     /// Sends an answer the way the message came, in pieces where it must be.
@@ -111,6 +122,25 @@ impl Taken {
             Place::Piece(range) => &self.end.bytes(&self.arrival)[range.clone()],
             Place::Joined => &self.joined,
         }
+    }
+}
+
+/// A message that is lent for one call only and has no ticket: it ends with this.
+pub(crate) struct Handed<'a>(pub(crate) &'a mut Taken);
+
+impl Handed<'_> {
+    /// The message.
+    #[inline]
+    pub(crate) fn lend(&mut self) -> Message<'_> {
+        Message { taken: self.0, ticket: None }
+    }
+}
+
+impl Drop for Handed<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        // A message that was no more this receiver's comes again anyhow.
+        let _ = self.0.settle(self.0.if_dropped);
     }
 }
 
@@ -211,7 +241,7 @@ impl Message<'_> {
     /// # Errors
     /// `Corrupt` where it was not this receiver's any more; what the system said.
     pub fn acknowledge(self) -> Result<(), Error> {
-        self.ticket.map_or(Ok(()), |ticket| ticket.end(Settle::Done))
+        self.end(Settle::Done).unwrap_or(Ok(()))
     }
 
     /// Gives the message back: it comes again, to whoever receives next.
@@ -219,7 +249,14 @@ impl Message<'_> {
     /// # Errors
     /// `NotSupported` where the channel can't hand it out again; as [`Message::acknowledge`].
     pub fn reject(self) -> Result<(), Error> {
-        self.ticket.map_or_else(|| Err(cannot_reject()), |ticket| ticket.end(Settle::Again))
+        self.end(Settle::Again).unwrap_or_else(|| Err(cannot_reject()))
+    }
+
+    fn end(self, how: Settle) -> Option<Result<(), Error>> {
+        match self.ticket {
+            Some(ticket) => Some(ticket.end(how)),
+            None => self.taken.settle(how),
+        }
     }
 
     /// The message as one that may be kept. With a [manual](crate::Receiver::manual) receiver it
@@ -238,7 +275,11 @@ impl Message<'_> {
             message_type: self.taken.arrival.message_type,
             redelivered: self.redelivered(),
             descriptors: self.take_descriptors(),
-            ticket: self.ticket.take().filter(|ticket| ticket.if_dropped == Settle::Again),
+            ticket: self
+                .ticket
+                .take()
+                .or_else(|| self.taken.take_ticket())
+                .filter(|ticket| ticket.if_dropped == Settle::Again),
         }
     }
 }

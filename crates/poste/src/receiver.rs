@@ -16,7 +16,7 @@ use crate::joining::Joining;
 use crate::mechanism::{
     Arrival, EndTraits, Mechanism, Opened, Opening, Pollable, RecvEnd, Settle, inherited, resolve,
 };
-use crate::message::{Message, OwnedMessage, Place, Taken};
+use crate::message::{Handed, Message, OwnedMessage, Place, Taken};
 use crate::options::{Create, Options};
 use crate::readiness::Readiness;
 use crate::sender::Sender;
@@ -133,6 +133,7 @@ impl Receiver {
     /// poste's (it is passed over); `TooLarge` where it is larger than this end takes; `Removed`
     /// (a POSIX queue's removal wakes nobody: a timed form notices it within a second; one that
     /// blocks already doesn't, nor who polls).
+    #[inline]
     pub fn recv(&mut self) -> Result<Message<'_>, Error> {
         self.recv_wait(Wait::Forever)
     }
@@ -141,6 +142,7 @@ impl Receiver {
     ///
     /// # Errors
     /// `Empty`, and as [`Receiver::recv`].
+    #[inline]
     pub fn try_recv(&mut self) -> Result<Message<'_>, Error> {
         self.recv_wait(Wait::Not)
     }
@@ -149,6 +151,7 @@ impl Receiver {
     ///
     /// # Errors
     /// `TimedOut`, and as [`Receiver::recv`].
+    #[inline]
     pub fn recv_timeout(&mut self, time: Duration) -> Result<Message<'_>, Error> {
         self.recv_wait(Wait::For(time))
     }
@@ -157,6 +160,7 @@ impl Receiver {
     ///
     /// # Errors
     /// `TimedOut`, and as [`Receiver::recv`].
+    #[inline]
     pub fn recv_deadline(&mut self, end: Instant) -> Result<Message<'_>, Error> {
         self.recv_wait(Wait::Until(end))
     }
@@ -265,16 +269,17 @@ impl Receiver {
         let mut count = 0;
         while count < max {
             self.taken.end.batch(max - count);
-            match self.recv_wait(if count == 0 { wait } else { Wait::Not }) {
-                Ok(message) => each(message),
-                Err(error) if count == 0 => return Err(error),
-                Err(error) => {
-                    // Most are said only once.
-                    self.untold = Some(error).filter(|error| !error.is(&Kind::Empty));
-                    self.show();
-                    break;
+            if let Err(error) = self.next(if count == 0 { wait } else { Wait::Not }) {
+                let error = error.on("receive from", &self.address);
+                if count == 0 {
+                    return Err(error);
                 }
+                // Most are said only once.
+                self.untold = Some(error).filter(|error| !error.is(&Kind::Empty));
+                self.show();
+                break;
             }
+            each(Handed(&mut self.taken).lend());
             count += 1;
         }
         Ok(count)
@@ -450,8 +455,9 @@ impl Receiver {
         Ok((self.into_descriptor()?, options))
     }
 
-    /// Takes the next whole message; what it is and where it lies stands in `taken`.
-    #[inline(always)]
+    /// Takes the next whole message; what it is and where it lies stands in `taken`. Never inlined: what
+    /// is around it is, so that a message is put together where it is used, not copied there.
+    #[inline(never)]
     fn next(&mut self, wait: Wait) -> Result<(), Error> {
         let wait = wait.begin();
         if let Some(error) = self.untold.take() {

@@ -48,6 +48,7 @@ pub fn desk(with: With, name: &Name, setup: Setup) -> Outcome<Desk> {
     Ok(Desk::Open(match with {
         With::Poste(spin, how) => Box::new(peer::poste::receiver(&text, setup, spin, how)?),
         With::Bare { sleeps } => Box::new(peer::bare::open(&text, setup, sleeps)?),
+        With::Claims => Box::new(peer::claims::open(&text, setup)?),
         With::Iceoryx { events } => Box::new(peer::iceoryx::receiver(&text, setup, events)?),
         With::Ipmpsc => Box::new(peer::ipmpsc::receiver(&text, setup)?),
         With::ShmemIpc => return Ok(Desk::Waits(peer::shmem_ipc::offer(&text, setup)?)),
@@ -64,6 +65,7 @@ pub fn sender(with: With, name: &Name, setup: Setup) -> Outcome<Box<dyn Sender>>
     Ok(match with {
         With::Poste(spin, how) => Box::new(peer::poste::sender(&text, setup, spin, how)?),
         With::Bare { sleeps } => Box::new(peer::bare::open(&text, setup, sleeps)?),
+        With::Claims => Box::new(peer::claims::open(&text, setup)?),
         With::Iceoryx { events } => Box::new(peer::iceoryx::sender(&text, setup, events)?),
         With::Ipmpsc => Box::new(peer::ipmpsc::sender(&text, setup)?),
         With::ShmemIpc => Box::new(peer::shmem_ipc::sender(&text, setup)?),
@@ -79,6 +81,7 @@ pub fn remove(with: With, name: &Name) -> Outcome<()> {
     match with {
         With::Poste(..) => peer::poste::remove(&name.text()),
         With::Bare { .. } => peer::bare::remove(&name.text()),
+        With::Claims => peer::claims::remove(&name.text()),
         With::Ipmpsc => peer::ipmpsc::remove(&name.text()),
         With::Iceoryx { .. } | With::ShmemIpc | With::Aeron => Ok(()),
     }

@@ -1,11 +1,11 @@
 //! poste's mailbox in shared memory beside what else a Rust program can pick up, in one run.
 //!
-//! `cargo run --release [--features aeron] -- [PART-OF-A-GROUP'S-NAME] [--repeat N] [--time MS]`
+//! `cargo run --release [--features aeron] -- [PART-OF-A-GROUP'S-NAME] [--rows PART] [--repeat N] [--time MS]`
 //!
 //! Two processes, or five. The sender writes every word of every message, the receiver reads them all
 //! and checks their sum. Within a group the rows take turns, and turns are repeated; shown are the
 //! median, the least and the most, and the median of the ratios to the group's first row in the same
-//! turn. `one by one` is one message a call on both sides; in `batches` each has as many a call as it
+//! turn. With `--rows` only the first row of a group runs, and those with that in their names. `one by one` is one message a call on both sides; in `batches` each has as many a call as it
 //! has a way for (poste: feed and recv_many; Aeron: one poll; the bare ring: one publication).
 
 mod channel;
@@ -46,14 +46,22 @@ fn main() -> ExitCode {
 }
 
 fn value(words: &[&str], name: &str) -> Outcome<Option<u64>> {
-    let Some(at) = words.iter().position(|word| *word == name) else { return Ok(None) };
-    let text = words.get(at + 1).ok_or_else(|| format!("{name} needs a number"))?;
+    if !words.contains(&name) {
+        return Ok(None);
+    }
+    let text = after(words, name).ok_or_else(|| format!("{name} needs a number"))?;
     Ok(Some(text.parse()?))
+}
+
+fn after<'a>(words: &[&'a str], name: &str) -> Option<&'a str> {
+    let at = words.iter().position(|word| *word == name)?;
+    words.get(at + 1).copied()
 }
 
 fn compare(words: &[&str]) -> Outcome<()> {
     let repeat = value(words, "--repeat")?.unwrap_or(5);
     let time = Duration::from_millis(value(words, "--time")?.unwrap_or(400));
+    let only = after(words, "--rows");
     let filter = words.first().filter(|word| !word.starts_with("--"));
     watch();
     for (index, group) in GROUPS.iter().enumerate() {
@@ -62,6 +70,7 @@ fn compare(words: &[&str]) -> Outcome<()> {
         }
         let rows: Vec<(usize, &Row)> = (group.rows.iter().enumerate())
             .filter(|(_, row)| cfg!(feature = "aeron") || row.with != With::Aeron)
+            .filter(|(place, row)| *place == 0 || only.is_none_or(|only| row.name.contains(only)))
             .collect();
         let mut figures = vec![Vec::new(); rows.len()];
         for turn in 0..repeat {

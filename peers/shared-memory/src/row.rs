@@ -18,6 +18,7 @@ pub enum Work {
 pub enum With {
     Poste(Spin, How),
     Bare { sleeps: bool },
+    Claims,
     Aeron,
     Iceoryx { events: bool },
     ShmemIpc,
@@ -47,6 +48,7 @@ const fn row(name: &'static str, with: With) -> Row {
 }
 
 const BARE: Row = row("bare ring", With::Bare { sleeps: false });
+const CLAIMS: Row = row("bare ring of claims", With::Claims);
 const FUTEX: Row = row("bare futex ring", With::Bare { sleeps: true });
 const POSTE: Row = row("poste", With::Poste(Spin::WhileItPays, How::Send));
 const SPIN: Row = row("poste, always spin", With::Poste(Spin::Always, How::Send));
@@ -59,8 +61,8 @@ const EVENTS: Row = row("iceoryx2, events", With::Iceoryx { events: true });
 const SHMEM: Row = row("shmem-ipc", With::ShmemIpc);
 const IPMPSC: Row = row("ipmpsc", With::Ipmpsc);
 
-const ONE: &[Row] = &[BARE, POSTE, AERON, POLLED, SHMEM, IPMPSC];
-const MANY: &[Row] = &[BARE, BATCH, AERON];
+const ONE: &[Row] = &[BARE, CLAIMS, POSTE, AERON, POLLED, SHMEM, IPMPSC];
+const MANY: &[Row] = &[BARE, CLAIMS, BATCH, AERON];
 const LARGE: &[Row] = &[BARE, LOAN, POSTE, POLLED, SHMEM, IPMPSC];
 const FOUR: &[Row] = &[POSTE, BATCH, AERON, POLLED, IPMPSC];
 
@@ -73,7 +75,7 @@ pub static GROUPS: &[Group] = &[
         "round trip, 64 B, two cores",
         Work::RoundTrip,
         64,
-        &[BARE, SPIN, POSTE, NEVER, AERON, POLLED, EVENTS, SHMEM, IPMPSC],
+        &[BARE, CLAIMS, SPIN, POSTE, NEVER, AERON, POLLED, EVENTS, SHMEM, IPMPSC],
     ),
     Group {
         one_core: true,

@@ -12,8 +12,9 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use rustix::event::PollFlags;
-use rustix::io::Errno;
 
+pub use self::arrival::{Arrival, News, Settle, Settler};
+pub use self::frame::Frame;
 use crate::address::Address;
 use crate::capabilities::{Capabilities, Identity, Peers};
 use crate::credentials::Credentials;
@@ -25,6 +26,7 @@ use crate::options::Options;
 use crate::survey::Survey;
 use crate::wait::Wait;
 
+mod arrival;
 pub(crate) mod bell;
 pub(crate) mod descriptor_sets;
 pub mod fifo;
@@ -32,6 +34,7 @@ mod fifo_names;
 mod fifo_objects;
 mod fifo_turns;
 mod fifo_watch;
+mod frame;
 pub mod inbox;
 mod inet_objects;
 pub mod inherited;
@@ -54,6 +57,7 @@ mod sysv_helper;
 mod sysv_objects;
 pub mod sysv_queue;
 mod sysv_room;
+mod sysv_thread;
 pub mod tcp;
 pub(crate) mod timer;
 pub mod udp;
@@ -196,161 +200,12 @@ impl EndTraits {
         EndTraits { gather: 0, introduces: false, ..EndTraits::STREAM };
 }
 
-/// One piece on its way out.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Frame<'a> {
-    /// The envelope; empty in raw mode.
-    pub head: &'a [u8],
-    /// The body, or the part of it that this piece carries.
-    pub body: &'a [u8],
-    /// The priority, for mechanisms that keep the order themselves.
-    pub priority: u16,
-    /// The type of a raw System V message.
-    pub message_type: Option<i64>,
-    /// To whom: the `source` of an arrival; `None` is whoever is there.
-    pub to: Option<u64>,
-    /// The message's place among those of its sender, where the mechanism keeps it.
-    pub sequence: u64,
-    /// The sender's own number, where the mechanism keeps it.
-    pub sender: u64,
-    /// Descriptors that go beside it.
-    pub descriptors: &'a [BorrowedFd<'a>],
-    /// More pieces follow at once: they may be made visible together.
-    pub more: bool,
-    /// It goes on with what was begun before: only who got that can use it, not the next receiver.
-    pub goes_on: bool,
-}
-
-impl Frame<'_> {
-    /// The bytes that are to be moved.
-    #[must_use]
-    #[inline]
-    pub fn size(&self) -> usize {
-        self.head.len() + self.body.len()
-    }
-
-    /// What is left of it when `done` bytes were accepted; its descriptors went with the first.
-    #[must_use]
-    pub fn after(&self, done: usize) -> Self {
-        if done == 0 {
-            return *self;
-        }
-        let head = self.head.get(done..).unwrap_or(&[]);
-        let body = &self.body[done.saturating_sub(self.head.len())..];
-        Frame { head, body, descriptors: &[], goes_on: true, ..*self }
-    }
-}
-
-/// What [`RecvEnd::recv`] found.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum News {
-    /// A piece.
-    #[default]
-    Piece,
-    /// The connection `source` has ended; what it left unfinished will never be finished.
-    Ended,
-    /// Every sender is gone, but others may come: what they left unfinished will never be finished.
-    AllGone,
-}
-
-/// One piece as it arrived. It borrows nothing: the end keeps the bytes.
-#[derive(Debug, Default)]
-pub struct Arrival {
-    /// What it is.
-    pub news: News,
-    /// Where the piece lies; only the end knows what this means.
-    pub at: usize,
-    /// Its size in bytes.
-    pub size: usize,
-    /// What ends it, at any time and from any thread, also when the end is gone; `None`: nothing is to
-    /// be ended.
-    pub settler: Option<Arc<dyn Settler>>,
-    /// What to end it by; not 0.
-    pub token: u64,
-    /// The connection or the datagram's source that it came from; 0: there is only one.
-    pub source: u64,
-    /// The sender's number as its connection introduced it; 0: the piece says it itself.
-    pub sender: u64,
-    /// The message's place among those of its connection; 0: the piece says it itself.
-    pub sequence: u64,
-    /// Who sent it, as far as the kernel vouches for it.
-    pub credentials: Credentials,
-    /// The priority that the mechanism kept; `None`: the envelope says it.
-    pub priority: Option<u16>,
-    /// The type of a System V message.
-    pub message_type: Option<i64>,
-    /// How often it was handed out before.
-    pub deliveries: u32,
-    /// More pieces lie in user space, where no descriptor shows them.
-    pub more: bool,
-    /// Descriptors that came with it.
-    pub descriptors: Vec<OwnedFd>,
-    /// More came with it, and this process could not take them.
-    pub descriptors_lost: bool,
-}
-
-impl Arrival {
-    /// Makes it as new, keeping what is allocated.
-    #[inline]
-    pub fn reset(&mut self) {
-        let mut descriptors = std::mem::take(&mut self.descriptors);
-        descriptors.clear();
-        *self = Arrival { descriptors, ..Arrival::default() };
-    }
-
-    /// Keeps the descriptors that the envelope announced, and closes what it did not.
-    ///
-    /// # Errors
-    /// `Limit` where the kernel closed some, as this process may open no more; `Corrupt` where they
-    /// did not come.
-    pub fn keep_descriptors(&mut self, announced: u8) -> Result<(), Error> {
-        if self.descriptors.len() >= usize::from(announced) {
-            self.descriptors.truncate(usize::from(announced));
-            return Ok(());
-        }
-        self.check_loss()?;
-        self.descriptors.clear();
-        let detail = "it announces descriptors that did not come";
-        Err(Error::new(Kind::Corrupt, detail).with_hint(RAW_HINT))
-    }
-
-    /// Refuses a message some of whose descriptors were lost, and closes the others.
-    ///
-    /// # Errors
-    /// `Limit` where some were.
-    pub fn check_loss(&mut self) -> Result<(), Error> {
-        if !self.descriptors_lost {
-            return Ok(());
-        }
-        self.descriptors.clear();
-        Err(Error::system(Errno::MFILE, "descriptors that came with a message were lost"))
-    }
-}
-
 /// What a frame that goes on is told where its receiver is no longer there.
 const GONE_IN_THE_MIDDLE: &str = "the receiver is gone in the middle of a message, which is lost";
 
 /// What to do about bytes that are no envelope.
 pub const RAW_HINT: &str =
     "a peer that knows nothing of poste is spoken to in raw mode (--raw, Options::raw)";
-
-/// How a message that was taken ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Settle {
-    /// It is done.
-    Done,
-    /// It comes again, to whoever receives next.
-    Again,
-}
-
-/// What ends a message that can come again.
-pub trait Settler: Send + Sync + fmt::Debug {
-    /// Ends a piece.
-    ///
-    /// # Errors
-    /// What the system said.
-    fn settle(&self, token: u64, how: Settle) -> Result<(), Error>;
-}
 
 /// The two directions of one connection. When the sending one goes, the other side learns that
 /// nothing more comes, while the receiving one may still read.
@@ -526,6 +381,21 @@ pub trait RecvEnd: Send {
     /// `Empty` and `TimedOut` say that only the time was missing; `Disconnected` that nothing will
     /// come any more; `Corrupt` that what came was passed over.
     fn recv(&mut self, arrival: &mut Arrival, wait: Wait) -> Result<(), Error>;
+
+    /// What ends the piece received last, at any time and from any thread, also when the end is gone.
+    /// Asked before the next one is received, where the arrival has a token.
+    fn settler(&self) -> Option<Arc<dyn Settler>> {
+        None
+    }
+
+    /// Ends the piece received last, before the next one is received: as its settler would, which
+    /// costs more to make than this to do.
+    ///
+    /// # Errors
+    /// What the system said.
+    fn settle(&mut self, token: u64, how: Settle) -> Result<(), Error> {
+        self.settler().map_or(Ok(()), |settler| settler.settle(token, how))
+    }
 
     /// The bytes of the piece received last; they stay until the next `recv`.
     fn bytes(&self, arrival: &Arrival) -> &[u8];

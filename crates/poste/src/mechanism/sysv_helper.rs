@@ -9,19 +9,15 @@
 //! Sources: msgop(2), eventfd(2).
 
 use std::collections::VecDeque;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread::{Builder, JoinHandle};
+use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
-use poste_sys::fork::Life;
 use poste_sys::interrupt;
 use poste_sys::sysv::{self, Letter, Queue};
-use rustix::event::{EventfdFlags, eventfd};
 use rustix::io::Errno;
 
+use super::sysv_thread::{Aside, Shared};
 use crate::error::Error;
-use crate::limits::HELPER_STACK;
 
 /// The thread's name, for who looks at a process's threads.
 const NAME: &str = "poste-sysv";
@@ -32,20 +28,7 @@ const CALL_AGAIN: Duration = Duration::from_millis(1);
 
 /// The thread, and what is said between it and its receiver.
 #[derive(Debug)]
-pub(super) struct Helper {
-    shared: Arc<Shared>,
-    /// `None` only while it ends.
-    thread: Option<JoinHandle<()>>,
-    life: Life,
-}
-
-#[derive(Debug)]
-struct Shared {
-    state: Mutex<State>,
-    changed: Condvar,
-    /// Readable when the queue is to be looked at.
-    ready: OwnedFd,
-}
+pub(super) struct Helper(Aside<State>);
 
 #[derive(Debug)]
 struct State {
@@ -68,21 +51,16 @@ enum Phase {
     Over,
 }
 
-impl Shared {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
+impl State {
     /// Makes the descriptor say whether something is there.
-    fn show(&self, state: &mut State, is_there: bool) {
-        if state.is_rung != is_there {
-            let mut count = [0; 8];
-            let done = match is_there {
-                true => rustix::io::write(&self.ready, &1_u64.to_ne_bytes()),
-                false => rustix::io::read(&self.ready, &mut count),
-            };
-            debug_assert!(done == Ok(8), "an eventfd of ours takes and gives eight bytes");
-            state.is_rung = is_there;
+    fn show(&mut self, shared: &Shared<State>, is_there: bool) {
+        if self.is_rung != is_there {
+            if is_there {
+                shared.ring()
+            } else {
+                shared.silence()
+            }
+            self.is_rung = is_there;
         }
     }
 }
@@ -93,46 +71,39 @@ impl Helper {
     /// # Errors
     /// What the system said.
     pub(super) fn start(queue: Queue, wanted: isize) -> Result<Helper, Error> {
-        let system = |errno: Errno| Error::system(errno, "the thread that waits on the queue");
-        let ready = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).map_err(system)?;
         let state = State {
             phase: Phase::Resting,
             is_called: false,
             is_rung: false,
             taken: VecDeque::new(),
         };
-        let (state, changed) = (Mutex::new(state), Condvar::new());
-        let shared = Arc::new(Shared { state, changed, ready });
-        let theirs = Arc::clone(&shared);
-        let thread = Builder::new()
-            .name(NAME.to_owned())
-            .stack_size(HELPER_STACK)
-            .spawn(move || serve(&theirs, queue, wanted))
-            .map_err(|error| system(Errno::from_io_error(&error).unwrap_or(Errno::AGAIN)))?;
-        Ok(Helper { shared, thread: Some(thread), life: Life::this() })
+        let mut aside = Aside::new(state, false)?;
+        let serve = move |shared: &Shared<State>| serve(shared, queue, wanted);
+        aside.start(NAME, "the thread that waits on the queue", serve)?;
+        Ok(Helper(aside))
     }
 
     /// Whether the thread is this process's: it doesn't go with a fork.
     pub(super) fn is_ours(&self) -> bool {
-        self.life.lasts()
+        self.0.is_ours()
     }
 
     /// Readable when the queue is to be looked at.
     pub(super) fn descriptor(&self) -> BorrowedFd<'_> {
-        self.shared.ready.as_fd()
+        self.0.descriptor()
     }
 
     /// Calls the thread back, and takes over what it took.
     pub(super) fn call_back(&self, taken: &mut VecDeque<isize>) {
-        let mut state = self.shared.lock();
+        let shared = self.0.shared();
+        let mut state = shared.lock();
         state.is_called = true;
         while state.phase == Phase::Waiting {
-            if let Some(thread) = &self.thread {
+            if let Some(thread) = self.0.thread() {
                 // Whether it arrived shows in what the thread does.
                 let _ = interrupt::interrupt(thread);
             }
-            let waited = self.shared.changed.wait_timeout(state, CALL_AGAIN);
-            state = waited.unwrap_or_else(PoisonError::into_inner).0;
+            state = shared.wait_for(state, CALL_AGAIN);
         }
         state.is_called = false;
         taken.append(&mut state.taken);
@@ -140,21 +111,20 @@ impl Helper {
 
     /// Something is there: the thread has nothing to do.
     pub(super) fn ring(&self) {
-        let mut state = self.shared.lock();
-        self.shared.show(&mut state, true);
+        self.0.shared().lock().show(self.0.shared(), true);
     }
 
     /// Nothing is there: the thread waits until something is.
     pub(super) fn wait_for_more(&self) {
-        let mut state = self.shared.lock();
-        self.shared.show(&mut state, false);
+        let mut state = self.0.shared().lock();
+        state.show(self.0.shared(), false);
         state.phase = Phase::Waiting;
-        self.shared.changed.notify_all();
+        self.0.shared().changed();
     }
 
     /// Ends the thread; what it took last is handed over.
     pub(super) fn end(self, taken: &mut VecDeque<isize>) {
-        if self.life.lasts() {
+        if self.is_ours() {
             self.call_back(taken);
         }
     }
@@ -162,33 +132,22 @@ impl Helper {
 
 impl Drop for Helper {
     fn drop(&mut self) {
-        let Some(thread) = self.thread.take() else { return };
-        if !self.life.lasts() {
-            // Nobody has this number here.
-            std::mem::forget(thread);
-            return;
+        if self.is_ours() {
+            self.call_back(&mut VecDeque::new());
         }
-        self.thread = Some(thread);
-        self.call_back(&mut VecDeque::new());
-        self.shared.lock().phase = Phase::Over;
-        self.shared.changed.notify_all();
-        if let Some(thread) = self.thread.take() {
-            // A thread that panicked has ended too.
-            let _ = thread.join();
-        }
+        self.0.end(|state| state.phase = Phase::Over);
     }
 }
 
 /// What the thread does.
-fn serve(shared: &Shared, queue: Queue, wanted: isize) {
-    interrupt::only_interrupts();
+fn serve(shared: &Shared<State>, queue: Queue, wanted: isize) {
     let mut nothing = Letter::new(0);
     let mut state = shared.lock();
     loop {
         match state.phase {
             Phase::Over => return,
             Phase::Resting => {
-                state = shared.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+                state = shared.wait(state);
                 continue;
             }
             Phase::Waiting => drop(state),
@@ -200,12 +159,12 @@ fn serve(shared: &Shared, queue: Queue, wanted: isize) {
             Err(Errno::INTR) => {}
             Ok(()) => {
                 state.taken.push_back(nothing.message_type() as isize);
-                shared.show(&mut state, true);
+                state.show(shared, true);
             }
             // A message that stays there; or the queue is gone, which the receiver will be told.
-            Err(_) => shared.show(&mut state, true),
+            Err(_) => state.show(shared, true),
         }
         state.phase = Phase::Resting;
-        shared.changed.notify_all();
+        shared.changed();
     }
 }

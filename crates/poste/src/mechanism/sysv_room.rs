@@ -6,18 +6,13 @@
 //!
 //! Sources: msgctl(2) (IPC_STAT), msgop(2) (when there is room).
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread::{Builder, JoinHandle};
+use std::os::fd::BorrowedFd;
 
-use poste_sys::fork::Life;
-use poste_sys::interrupt;
 use poste_sys::sysv::{self, Queue};
-use rustix::event::{EventfdFlags, eventfd};
-use rustix::io::Errno;
 
+use super::sysv_thread::{Aside, Shared};
 use crate::error::Error;
-use crate::limits::{HELPER_STACK, PAUSE_MAX, PAUSE_MIN};
+use crate::limits::{PAUSE_MAX, PAUSE_MIN};
 
 /// The thread's name.
 const NAME: &str = "poste-sysv-room";
@@ -26,16 +21,7 @@ const NAME: &str = "poste-sysv-room";
 #[derive(Debug)]
 pub(super) struct Room {
     queue: Queue,
-    shared: Arc<Shared>,
-    thread: Option<JoinHandle<()>>,
-    life: Life,
-}
-
-#[derive(Debug)]
-struct Shared {
-    state: Mutex<State>,
-    changed: Condvar,
-    ready: OwnedFd,
+    aside: Aside<State>,
 }
 
 #[derive(Debug)]
@@ -45,15 +31,12 @@ struct State {
     is_over: bool,
 }
 
-impl Shared {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn ring(&self, state: &mut State) {
-        if state.wanted.take().is_some() {
-            // It was silenced, so it holds 0.
-            let _ = rustix::io::write(&self.ready, &1_u64.to_ne_bytes());
+impl State {
+    /// There is room for what was wanted, if anything was.
+    fn found(&mut self, shared: &Shared<State>) {
+        if self.wanted.take().is_some() {
+            // It was silenced.
+            shared.ring();
         }
     }
 }
@@ -71,11 +54,8 @@ impl Room {
     /// # Errors
     /// What the system said.
     pub(super) fn new(queue: Queue) -> Result<Room, Error> {
-        let ready = eventfd(1, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
-            .map_err(|errno| Error::system(errno, ""))?;
-        let state = Mutex::new(State { wanted: None, is_over: false });
-        let shared = Arc::new(Shared { state, changed: Condvar::new(), ready });
-        let mut room = Room { queue, shared, thread: None, life: Life::this() };
+        let aside = Aside::new(State { wanted: None, is_over: false }, true)?;
+        let mut room = Room { queue, aside };
         if !is_room(queue, 1) {
             room.want(1)?;
         }
@@ -84,12 +64,12 @@ impl Room {
 
     /// Whether the thread is this process's: it doesn't go with a fork.
     pub(super) fn is_ours(&self) -> bool {
-        self.life.lasts()
+        self.aside.is_ours()
     }
 
     /// Readable while there is room.
     pub(super) fn descriptor(&self) -> BorrowedFd<'_> {
-        self.shared.ready.as_fd()
+        self.aside.descriptor()
     }
 
     /// There was no room for a message of so many bytes.
@@ -97,67 +77,46 @@ impl Room {
     /// # Errors
     /// The thread could not be started.
     pub(super) fn want(&mut self, size: usize) -> Result<(), Error> {
-        if self.thread.is_none() {
-            let (theirs, queue) = (Arc::clone(&self.shared), self.queue);
-            let thread = Builder::new()
-                .name(NAME.to_owned())
-                .stack_size(HELPER_STACK)
-                .spawn(move || serve(&theirs, queue))
-                .map_err(|error| {
-                    let errno = Errno::from_io_error(&error).unwrap_or(Errno::AGAIN);
-                    Error::system(errno, "the thread that looks for room in the queue")
-                })?;
-            self.thread = Some(thread);
-        }
-        let mut state = self.shared.lock();
+        let queue = self.queue;
+        let serve = move |shared: &Shared<State>| serve(shared, queue);
+        self.aside.start(NAME, "the thread that looks for room in the queue", serve)?;
+        let shared = self.aside.shared();
+        let mut state = shared.lock();
         if state.wanted.replace(size).is_none() {
-            // It holds 1 unless it wants something.
-            let _ = rustix::io::read(&self.shared.ready, &mut [0; 8]);
+            // It is ready unless it wants something.
+            shared.silence();
         }
-        self.shared.changed.notify_all();
+        shared.changed();
         Ok(())
     }
 
     /// A message went: there was room.
     #[inline]
     pub(super) fn went(&self) {
-        let mut state = self.shared.lock();
-        self.shared.ring(&mut state);
+        self.aside.shared().lock().found(self.aside.shared());
     }
 }
 
 impl Drop for Room {
     fn drop(&mut self) {
-        if !self.life.lasts() {
-            // Nobody has the thread's number here.
-            std::mem::forget(self.thread.take());
-            return;
-        }
-        self.shared.lock().is_over = true;
-        self.shared.changed.notify_all();
-        if let Some(thread) = self.thread.take() {
-            // A thread that panicked has ended too.
-            let _ = thread.join();
-        }
+        self.aside.end(|state| state.is_over = true);
     }
 }
 
 /// What the thread does: looks while room is wanted, and else waits to be told.
-fn serve(shared: &Shared, queue: Queue) {
-    interrupt::only_interrupts();
+fn serve(shared: &Shared<State>, queue: Queue) {
     let mut pause = PAUSE_MIN;
     let mut state = shared.lock();
     while !state.is_over {
         let Some(wanted) = state.wanted else {
             pause = PAUSE_MIN;
-            state = shared.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state = shared.wait(state);
             continue;
         };
-        let waited = shared.changed.wait_timeout(state, pause);
-        state = waited.unwrap_or_else(PoisonError::into_inner).0;
+        state = shared.wait_for(state, pause);
         pause = (pause * 2).min(PAUSE_MAX);
         if state.wanted == Some(wanted) && is_room(queue, wanted) {
-            shared.ring(&mut state);
+            state.found(shared);
         }
     }
 }

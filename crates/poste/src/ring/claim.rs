@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use poste_sys::atomic::{Ordering, exchange_fenced};
 
-use super::lane::{ANY, Fault, Lane};
+use super::lane::{AHEAD, ANY, Fault, Lane};
 use super::layout::{State, Word};
 
 /// What a receiver knows of a lane.
@@ -60,17 +60,19 @@ impl Reader {
             left -= 1;
             let number = self.next[priority_index];
             let word = Word::read(self.lane.word(number).load(Ordering::Acquire));
-            if word.number != number as u32 {
-                if is_older(word.number, number) || !self.catch_up(priority_index)? {
+            if word.number() != number as u32 {
+                if is_older(word.number(), number) || !self.catch_up(priority_index)? {
                     return Ok(None);
                 }
                 continue;
             }
-            match word.state {
-                State::Ready if word.priority == priority => return Ok(Some((number, word))),
-                State::Unknown => return Err("a message has no known state"),
-                _ => self.next[priority_index] = number.wrapping_add(1),
+            if word.is_ready(priority) {
+                return Ok(Some((number, word)));
             }
+            if word.state() == State::Unknown {
+                return Err("a message has no known state");
+            }
+            self.next[priority_index] = number.wrapping_add(1);
         }
         Ok(None)
     }
@@ -85,13 +87,14 @@ impl Reader {
         priority: u8,
         receiver: u16,
         most: usize,
-        mut taken: impl FnMut(u64, Word),
+        mut taken: impl FnMut(u64),
     ) -> Result<(), Fault> {
         let mut left = most;
         while left > 0 {
             let Some((number, word)) = self.find(priority)? else { break };
+            self.lane.soon_written(number + AHEAD);
             if self.lane.take(number, word, receiver) {
-                taken(number, word);
+                taken(number);
                 left -= 1;
             }
             // Ours or another's: it is ready no more, unless a rewind says so.
@@ -112,7 +115,7 @@ impl Reader {
         let there = Word::read(self.lane.word(head).load(Ordering::Acquire));
         let lap = self.lane.slots() as u32;
         let expected = [head as u32, (head as u32).wrapping_sub(lap)];
-        if !expected.contains(&there.number) && self.lane.head().load(Ordering::Acquire) == head {
+        if !expected.contains(&there.number()) && self.lane.head().load(Ordering::Acquire) == head {
             return Err("a lane's head is not among its messages");
         }
         self.next[priority_index] = head;
@@ -132,10 +135,8 @@ impl Lane {
     /// one wins.
     #[inline]
     pub(crate) fn take(&self, number: u64, found: Word, receiver: u16) -> bool {
-        let taken = Word { state: State::Taken, receiver, ..found };
-        let word = self.word(number);
-        word.compare_exchange(found.write(), taken.write(), Ordering::AcqRel, Ordering::Relaxed)
-            .is_ok()
+        let (word, taken) = (self.word(number), found.taken(receiver).write());
+        word.compare_exchange(found.write(), taken, Ordering::AcqRel, Ordering::Relaxed).is_ok()
     }
 
     /// Ends a message that `receiver` has taken: whether it was its to end, and the sender waits for
@@ -144,11 +145,10 @@ impl Lane {
     #[inline]
     pub(crate) fn finish(&self, number: u64, receiver: u16) -> Option<Wanted> {
         let taken = self.look(number)?;
-        if taken.state != State::Taken || taken.receiver != receiver {
+        if !taken.is_taken_by(receiver) {
             return None;
         }
-        let done = Word { state: State::Done, ..taken };
-        if !exchange_fenced(self.word(number), taken.write(), done.write()) {
+        if !exchange_fenced(self.word(number), taken.write(), taken.done().write()) {
             return None;
         }
         Some(self.is_wanted(number))
@@ -169,12 +169,10 @@ impl Lane {
     /// to give back. The caller then says so by [`Lane::rewind`].
     pub(crate) fn give_back(&self, number: u64, receiver: u16) -> bool {
         let Some(taken) = self.look(number) else { return false };
-        if taken.state != State::Taken || taken.receiver != receiver {
+        if !taken.is_taken_by(receiver) {
             return false;
         }
-        let deliveries = taken.deliveries.saturating_add(1);
-        let ready = Word { state: State::Ready, deliveries, receiver: 0, ..taken };
-        if !exchange_fenced(self.word(number), taken.write(), ready.write()) {
+        if !exchange_fenced(self.word(number), taken.write(), taken.again().write()) {
             return false;
         }
         self.redelivered().fetch_add(1, Ordering::Relaxed);

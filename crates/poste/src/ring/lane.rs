@@ -9,7 +9,7 @@ use std::sync::Arc;
 use poste_sys::atomic::{AtomicU64, Ordering, store_fenced};
 use poste_sys::mapping::Mapping;
 
-use super::layout::{Place, State, Word, descriptor, lane, room};
+use super::layout::{LINE, Place, State, Word, descriptor, lane, room};
 
 /// The part of a lane that everybody shares: its words.
 #[derive(Debug)]
@@ -128,12 +128,19 @@ impl Lane {
         self.control.words(lane::DESCRIPTORS + slot * descriptor::SIZE)
     }
 
+    /// Fetches the descriptor of message `number`, to write it.
+    #[inline]
+    pub(crate) fn soon_written(&self, number: u64) {
+        let slot = (number & (self.slots - 1)) as usize;
+        self.control.soon_written(lane::DESCRIPTORS + slot * descriptor::SIZE);
+    }
+
     /// The word of message `number`, if it is about it. Acquire: pairs with the release of who
     /// stored the state, so that what it says of the body is so.
     #[inline]
     pub(crate) fn look(&self, number: u64) -> Option<Word> {
         let word = Word::read(self.word(number).load(Ordering::Acquire));
-        (word.number == number as u32).then_some(word)
+        (word.number() == number as u32).then_some(word)
     }
 
     /// The published messages that are not known to be done: numbers from the head to the first
@@ -148,7 +155,7 @@ impl Lane {
     /// How many messages wait, and how many are taken.
     pub(crate) fn depth(&self) -> (u64, u64) {
         self.published().fold((0, 0), |(ready, taken), number| {
-            match self.look(number).map(|word| word.state) {
+            match self.look(number).map(Word::state) {
                 Some(State::Ready) => (ready + 1, taken),
                 Some(State::Taken) => (ready, taken + 1),
                 _ => (ready, taken),
@@ -161,7 +168,7 @@ impl Lane {
     pub(crate) fn check(&self, bodies: usize) -> Result<(), Fault> {
         let mut places = Vec::new();
         for number in self.published() {
-            match self.look(number).map(|word| word.state) {
+            match self.look(number).map(Word::state) {
                 Some(State::Unknown) | None => return Err("a message has no known state"),
                 Some(State::Done) => {}
                 Some(State::Ready | State::Taken) => places.push(self.place(number)),
@@ -217,6 +224,9 @@ const NUMBER_MAX: u64 = 1 << 56;
 /// from a receiver, and a ring that is emptied early stays in the nearer caches.
 const RECLAIM_EVERY: u64 = 256;
 
+/// How many descriptors ahead their lines are asked for.
+pub(super) const AHEAD: u64 = 8;
+
 impl Producer {
     /// Goes on with a lane as it is, new or somebody's before.
     pub(crate) fn resume(lane: Arc<Lane>, bodies: Mapping, capacity: u64) -> Result<Self, Fault> {
@@ -232,7 +242,7 @@ impl Producer {
             if place.offset.saturating_add(place.room()) > bodies.backed() {
                 return Err("a message's body lies outside of its lane");
             }
-            lying[usize::from(word.priority)] += 1;
+            lying[usize::from(word.priority())] += 1;
             write = place.offset + place.room();
         }
         let urgent = (1..32).filter(|priority| lying[*priority] > 0);
@@ -327,7 +337,7 @@ impl Producer {
     fn is_done(&self, number: u64) -> bool {
         // Acquire, by `look`: pairs with the receiver's `done`, so that its reads of the body come
         // before our next write there.
-        self.lane.look(number).is_some_and(|word| word.state == State::Done)
+        self.lane.look(number).is_some_and(|word| word.state() == State::Done)
     }
 
     /// A place for so many bytes in the ring of bodies.
@@ -352,8 +362,9 @@ impl Producer {
     fn reclaim(&mut self) {
         let old = self.head;
         while self.head < self.published {
+            self.lane.soon_written(self.head + AHEAD);
             let Some(word) = self.lane.look(self.head) else { break };
-            if word.state != State::Done {
+            if word.state() != State::Done {
                 break;
             }
             self.forget(word);
@@ -371,11 +382,12 @@ impl Producer {
     }
 
     fn forget(&mut self, word: Word) {
-        let lying = &mut self.lying[usize::from(word.priority)];
+        let lying = &mut self.lying[usize::from(word.priority())];
         *lying = lying.saturating_sub(1);
-        if word.priority > 0 && *lying == 0 {
+        if word.priority() > 0 && *lying == 0 {
             let urgent = self.lane.urgent();
-            urgent.store(urgent.load(Ordering::Relaxed) & !(1 << word.priority), Ordering::Release);
+            urgent
+                .store(urgent.load(Ordering::Relaxed) & !(1 << word.priority()), Ordering::Release);
         }
     }
 
@@ -422,6 +434,9 @@ impl Producer {
             self.oldest = place.offset;
         }
         self.write = place.offset + place.room();
+        // The lines of the next ones travel here from their last reader meanwhile.
+        self.bodies.soon_written(self.write + 4 * LINE);
+        self.lane.soon_written(number + AHEAD);
         self.note(kind.priority);
         self.held.push(kind);
     }
@@ -449,10 +464,10 @@ impl Producer {
         let Some((last, before)) = self.held.split_last() else { return };
         for kind in before {
             let word = self.lane.word(self.published);
-            word.store(ready(self.published, *kind), Ordering::Release);
+            word.store(kind.ready(self.published), Ordering::Release);
             self.published += 1;
         }
-        store_fenced(self.lane.word(self.published), ready(self.published, *last));
+        store_fenced(self.lane.word(self.published), last.ready(self.published));
         self.published += 1;
         self.held.clear();
     }
@@ -500,12 +515,12 @@ pub(crate) struct Kind {
     pub(crate) raw: bool,
 }
 
-/// The word of a message that is ready for the first time.
-#[inline]
-fn ready(number: u64, kind: Kind) -> u64 {
-    let Kind { priority, raw } = kind;
-    let number = number as u32;
-    Word { number, state: State::Ready, deliveries: 0, receiver: 0, priority, raw }.write()
+impl Kind {
+    /// The word of such a message, ready.
+    #[inline]
+    fn ready(self, number: u64) -> u64 {
+        Word::ready(number, self.priority, self.raw).write()
+    }
 }
 
 #[cfg(all(test, not(poste_loom)))]

@@ -186,51 +186,113 @@ pub(crate) enum State {
     Unknown,
 }
 
-/// A descriptor's first word, taken apart.
+/// A descriptor's first word, as it was read once. Its parts are taken out where they are asked for:
+/// it travels in a register.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Word {
-    /// The low half of the message's number.
-    pub(crate) number: u32,
-    pub(crate) state: State,
-    pub(crate) deliveries: u8,
-    pub(crate) receiver: u16,
-    pub(crate) priority: u8,
-    /// It was sent raw: it is no message of poste's.
-    pub(crate) raw: bool,
-}
+pub(crate) struct Word(u64);
 
 impl Word {
+    const READY: u64 = 1;
+    const TAKEN: u64 = 2;
+    const DONE: u64 = 3;
+    const STATE: u64 = 7;
+    const RAW: u64 = 1 << 3;
+    const PRIORITY: u32 = 7;
+    const RECEIVER: u32 = 12;
+    const DELIVERIES: u32 = 24;
+    const NUMBER: u32 = 32;
+    /// The largest receiver's place, and a mask.
+    const RECEIVER_MAX: u64 = 0xfff;
+
     #[inline]
     pub(crate) fn read(word: u64) -> Word {
-        Word {
-            number: (word >> 32) as u32,
-            state: match word & 7 {
-                1 => State::Ready,
-                2 => State::Taken,
-                3 => State::Done,
-                _ => State::Unknown,
-            },
-            deliveries: (word >> 24) as u8,
-            receiver: (word >> 12) as u16 & 0xfff,
-            priority: (word >> 7) as u8 & 31,
-            raw: word & 8 != 0,
-        }
+        Word(word)
     }
 
     #[inline]
     pub(crate) fn write(self) -> u64 {
-        let state = match self.state {
-            State::Ready => 1,
-            State::Taken => 2,
-            State::Done => 3,
-            State::Unknown => 0,
-        };
-        u64::from(self.number) << 32
-            | u64::from(self.deliveries) << 24
-            | u64::from(self.receiver & 0xfff) << 12
-            | u64::from(self.priority & 31) << 7
-            | u64::from(self.raw) << 3
-            | state
+        self.0
+    }
+
+    /// The word of a message that is ready for the first time.
+    #[inline]
+    pub(crate) fn ready(number: u64, priority: u8, raw: bool) -> Word {
+        let raw = if raw { Word::RAW } else { 0 };
+        let priority = u64::from(priority & 31) << Word::PRIORITY;
+        Word(number << Word::NUMBER | priority | raw | Word::READY)
+    }
+
+    /// Ready or given back, and now this receiver's.
+    #[inline]
+    pub(crate) fn taken(self, receiver: u16) -> Word {
+        let receiver = u64::from(receiver) & Word::RECEIVER_MAX;
+        let rest = self.0 & !(Word::RECEIVER_MAX << Word::RECEIVER | Word::STATE);
+        Word(rest | receiver << Word::RECEIVER | Word::TAKEN)
+    }
+
+    /// Taken before, and now done.
+    #[inline]
+    pub(crate) fn done(self) -> Word {
+        Word(self.0 & !Word::STATE | Word::DONE)
+    }
+
+    /// Taken before, and ready once more.
+    pub(crate) fn again(self) -> Word {
+        let deliveries = u64::from(self.deliveries().saturating_add(1));
+        let rest = self.0 & !(0xff << Word::DELIVERIES) & !Word::STATE;
+        let rest = rest & !(Word::RECEIVER_MAX << Word::RECEIVER);
+        Word(rest | deliveries << Word::DELIVERIES | Word::READY)
+    }
+
+    /// The low half of the message's number.
+    #[inline]
+    pub(crate) fn number(self) -> u32 {
+        (self.0 >> Word::NUMBER) as u32
+    }
+
+    #[inline]
+    pub(crate) fn state(self) -> State {
+        match self.0 & Word::STATE {
+            Word::READY => State::Ready,
+            Word::TAKEN => State::Taken,
+            Word::DONE => State::Done,
+            _ => State::Unknown,
+        }
+    }
+
+    /// Whether it is ready and has this priority.
+    #[inline]
+    pub(crate) fn is_ready(self, priority: u8) -> bool {
+        let asked = u64::from(priority) << Word::PRIORITY | Word::READY;
+        self.0 & (31 << Word::PRIORITY | Word::STATE) == asked
+    }
+
+    /// Whether this receiver has it.
+    #[inline]
+    pub(crate) fn is_taken_by(self, receiver: u16) -> bool {
+        self.state() == State::Taken && self.receiver() == receiver
+    }
+
+    /// How often it became ready again.
+    #[inline]
+    pub(crate) fn deliveries(self) -> u8 {
+        (self.0 >> Word::DELIVERIES) as u8
+    }
+
+    #[inline]
+    pub(crate) fn receiver(self) -> u16 {
+        (self.0 >> Word::RECEIVER & Word::RECEIVER_MAX) as u16
+    }
+
+    #[inline]
+    pub(crate) fn priority(self) -> u8 {
+        (self.0 >> Word::PRIORITY) as u8 & 31
+    }
+
+    /// It was sent raw: it is no message of poste's.
+    #[inline]
+    pub(crate) fn is_raw(self) -> bool {
+        self.0 & Word::RAW != 0
     }
 }
 
@@ -274,18 +336,22 @@ mod tests {
 
     #[test]
     fn a_word_is_read_as_it_was_written() {
-        for state in [State::Ready, State::Taken, State::Done] {
-            let word = Word {
-                number: 0xdead_beef,
-                state,
-                deliveries: 200,
-                receiver: 255,
-                priority: 31,
-                raw: true,
-            };
-            assert_eq!(Word::read(word.write()), word);
-        }
-        assert_eq!(Word::read(0).state, State::Unknown);
+        let ready = Word::ready(0x7_dead_beef, 31, true);
+        assert_eq!((ready.number(), ready.state()), (0xdead_beef, State::Ready));
+        assert_eq!((ready.priority(), ready.is_raw(), ready.deliveries()), (31, true, 0));
+        assert!(ready.is_ready(31) && !ready.is_ready(30));
+        let taken = ready.taken(255);
+        assert!(taken.is_taken_by(255) && !taken.is_taken_by(254) && !taken.is_ready(31));
+        assert_eq!((taken.number(), taken.priority(), taken.is_raw()), (0xdead_beef, 31, true));
+        assert_eq!(taken.done().state(), State::Done);
+        assert_eq!(taken.done().receiver(), 255);
+        let again = taken.again();
+        assert!(again.is_ready(31) && again.deliveries() == 1 && again.receiver() == 0);
+        let often = (0..300).fold(again, |word, _| word.taken(3).again());
+        assert_eq!((often.deliveries(), often.number()), (255, 0xdead_beef));
+        // Whatever a peer writes there.
+        assert_eq!(Word::read(u64::MAX).state(), State::Unknown);
+        assert_eq!(Word::read(0).state(), State::Unknown);
         let place = Place { offset: 64 * 77, size: 4321 };
         assert_eq!(Place::read(place.write()), place);
         assert_eq!(place.room(), 4352);

@@ -133,7 +133,7 @@ fn an_urgent_message_is_seen_by_who_sees_any_after_it() {
             while seen.len() < 2 {
                 match take(&mut reader, 1) {
                     Some((number, word)) => {
-                        seen.push((lane.origin(number).0, word.priority));
+                        seen.push((lane.origin(number).0, word.priority()));
                         lane.finish(number, 1).unwrap();
                     }
                     None => thread::yield_now(),
@@ -173,7 +173,7 @@ fn a_batch_and_a_single_claim_share_what_is_there() {
         let batch = thread::spawn(move || {
             let mut seen = Vec::new();
             let mut reader = Reader::new(Arc::clone(&other));
-            reader.claim(0, 1, 2, |number, _| seen.push(other.origin(number).0)).unwrap();
+            reader.claim(0, 1, 2, |number| seen.push(other.origin(number).0)).unwrap();
             seen
         });
         // Two that were held back become ready one after the other.
@@ -312,7 +312,7 @@ fn what_a_dead_receiver_had_comes_again_once_and_marked() {
         let (shared, theirs) = (Arc::clone(&header), Arc::clone(&lane));
         let sleeper = thread::spawn(move || {
             let (number, word) = sleep_and_take(&shared, &mut Reader::new(Arc::clone(&theirs)), 2);
-            assert_eq!((theirs.origin(number), word.deliveries), ((1, 9), 1));
+            assert_eq!((theirs.origin(number), word.deliveries()), ((1, 9), 1));
             assert!(theirs.finish(number, 2).is_some());
         });
         // Two recover at once; the second may be the first one's successor.

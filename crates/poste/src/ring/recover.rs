@@ -13,17 +13,15 @@ impl Lane {
     /// where it was there may stand a message of the next lap. What was taken stays ahead of it, by
     /// less than a lap.
     pub(crate) fn taken_by(&self, receiver: u16) -> Vec<u64> {
-        let is_its = |number: &u64| {
-            self.look(*number)
-                .is_some_and(|word| word.state == State::Taken && word.receiver == receiver)
-        };
+        let is_its =
+            |number: &u64| self.look(*number).is_some_and(|word| word.is_taken_by(receiver));
         let head = self.head().load(Ordering::Acquire);
         (0..self.slots()).map(|step| head.wrapping_add(step)).filter(is_its).collect()
     }
 
     /// Whether all that was published is done. For a lane that has no sender.
     pub(crate) fn is_drained(&self) -> bool {
-        let is_done = |number| self.look(number).is_some_and(|word| word.state == State::Done);
+        let is_done = |number| self.look(number).is_some_and(|word| word.state() == State::Done);
         self.published().all(is_done)
     }
 

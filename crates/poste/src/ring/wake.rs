@@ -55,12 +55,6 @@ impl Set {
         word.fetch_and(!bit, Ordering::AcqRel) & bit != 0
     }
 
-    /// Whether a participant is announced, at this moment.
-    pub(crate) fn has(self, header: &Mapping, place: usize) -> bool {
-        let (word, bit) = self.word(header, place);
-        word.load(Ordering::Relaxed) & bit != 0
-    }
-
     /// Chooses one of the set, which leaves it: no two choose the same.
     #[inline]
     pub(crate) fn choose(self, header: &Mapping) -> Option<usize> {

@@ -65,7 +65,7 @@ impl Memory {
         }
         arrival.news = News::Piece;
         arrival.size = body.len();
-        arrival.priority = Some(u16::from(word.priority));
+        arrival.priority = Some(u16::from(word.priority()));
         arrival.credentials = line.peer;
         Ok(())
     }

@@ -209,7 +209,7 @@ impl Listening {
             match peer.find() {
                 Ok(Some(found)) => {
                     let is_better =
-                        |best: (usize, (u64, Word))| found.1.priority > best.1.1.priority;
+                        |best: (usize, (u64, Word))| found.1.priority() > best.1.1.priority();
                     if best.is_none_or(is_better) {
                         best = Some((index, found));
                     }

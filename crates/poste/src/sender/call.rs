@@ -1,7 +1,8 @@
 //! Calls: the sender's side of a question and its answer.
 
+use super::posting::Post;
 use super::refusal::refuse;
-use super::{Level, Post, Sender};
+use super::{Level, Sender};
 use crate::answers::Answers;
 use crate::envelope::CallBlock;
 use crate::error::Error;

@@ -93,10 +93,10 @@ pub(crate) fn messages(folder: &Path) -> Result<Vec<Lying>, String> {
         for number in head..head + slots {
             let at = lane::DESCRIPTORS + (number & (slots - 1)) as usize * descriptor::SIZE;
             let said = Word::read(word(&bytes, at + descriptor::WORD));
-            if said.number != number as u32 {
+            if said.number() != number as u32 {
                 break;
             }
-            match said.state {
+            match said.state() {
                 State::Done => continue,
                 State::Unknown => return Err(format!("message {number} of {name} has no state")),
                 State::Ready | State::Taken => {}
@@ -106,10 +106,10 @@ pub(crate) fn messages(folder: &Path) -> Result<Vec<Lying>, String> {
             let body = bytes.get(start..start + place.size);
             let body = body.ok_or_else(|| format!("message {number} lies outside of {name}"))?;
             let letter = Letter::read(body).map_err(|fault| format!("in {name}: {fault}"))?;
-            if letter.priority != u16::from(said.priority) {
-                return Err(format!("{letter} has priority {}", said.priority));
+            if letter.priority != u16::from(said.priority()) {
+                return Err(format!("{letter} has priority {}", said.priority()));
             }
-            let was_out = said.state == State::Taken || said.deliveries > 0;
+            let was_out = said.state() == State::Taken || said.deliveries() > 0;
             lying.push(Lying { letter, was_out });
         }
     }

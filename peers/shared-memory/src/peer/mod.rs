@@ -5,6 +5,7 @@ use std::error::Error;
 #[cfg(feature = "aeron")]
 pub mod aeron;
 pub mod bare;
+pub mod claims;
 pub mod iceoryx;
 pub mod ipmpsc;
 pub mod poste;

@@ -29,7 +29,8 @@ pub(crate) fn give_back(mailbox: &Mailbox, file: &LaneFile, number: u64, receive
     let limit = mailbox.terms().deliveries;
     let last = |deliveries: u8| limit.is_some_and(|limit| deliveries.saturating_add(1) >= limit);
     let word = file.lane.look(number);
-    if word.is_some_and(|word| last(word.deliveries)) && set_aside(mailbox, file, number).is_ok() {
+    if word.is_some_and(|word| last(word.deliveries())) && set_aside(mailbox, file, number).is_ok()
+    {
         let wanted = file.lane.finish(number, receiver);
         if wanted.is_some() {
             file.lane.count_aside();

@@ -97,7 +97,7 @@ pub fn inspect(address: &Address) -> Result<Inspection, Error> {
     for (place, part) in mailbox.parts() {
         if part == Part::Receiver {
             let header = mailbox.header();
-            let waits = Set::Asleep.has(header, place) || Set::Armed.has(header, place);
+            let waits = Set::Asleep.holds(header, place) || Set::Armed.holds(header, place);
             receivers.push((place, participant(&mailbox, place, waits)));
             continue;
         }
@@ -125,7 +125,8 @@ fn participant(mailbox: &Mailbox, place: usize, waits: bool) -> Participant {
 fn measure(file: &LaneFile, message_size: usize) -> Lane {
     let lane = &file.lane;
     let (ready, taken) = lane.depth();
-    let is_ready = |number: &u64| lane.look(*number).is_some_and(|word| word.state == Step::Ready);
+    let is_ready =
+        |number: &u64| lane.look(*number).is_some_and(|word| word.state() == Step::Ready);
     // Another message may lie there by now; no size is more than a message's.
     let size = |number| lane.place(number).size.min(message_size) as u64;
     Lane {

@@ -6,7 +6,6 @@
 //! another byte: so two never bury, or take over, the same one. Source: fcntl(2).
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use poste_sys::atomic::{AtomicU64, Ordering};
 use poste_sys::lock::{is_byte_locked, try_lock_byte, unlock_byte};
@@ -16,7 +15,6 @@ use super::mailbox::Mailbox;
 use super::{aside, bell};
 use crate::capabilities::Peers;
 use crate::error::{Error, Kind};
-use crate::limits::{BLIND_SLEEP, LOOK_AGAIN};
 use crate::name::owner::Owner;
 use crate::ring::layout::{PARTICIPANTS, Part, header, participant, participant_at};
 use crate::ring::wake::Set;
@@ -31,12 +29,6 @@ pub(crate) enum Proof {
     Lock,
     /// Its lock is free, or its process is gone: /proc is read.
     Process,
-}
-
-/// How long a sleeper sleeps before it looks after the mailbox itself, and what proof it then asks
-/// for: processes that the watcher can watch are its business.
-pub(super) fn slice(is_watched: bool) -> (Duration, Proof) {
-    if is_watched { (LOOK_AGAIN, Proof::Lock) } else { (BLIND_SLEEP, Proof::Process) }
 }
 
 impl Mailbox {

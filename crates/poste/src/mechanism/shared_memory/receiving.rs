@@ -12,7 +12,7 @@ use super::aside;
 use super::bell::{self, Bell};
 use super::lane_file::{self, LaneFile};
 use super::mailbox::{Mailbox, no_room};
-use super::participants::{Proof, myself, slice};
+use super::participants::{Proof, myself};
 use super::sending::refuse_check;
 use super::spinner::Spinner;
 use super::traits;
@@ -43,6 +43,7 @@ pub(super) fn open(opening: &Opening<'_>) -> Result<Opened<dyn RecvEnd>, Error> 
         streak: 0,
         batch: 0,
         claimed: VecDeque::new(),
+        current: 0,
         body: Vec::new(),
         lent: None,
         spinner: Spinner::new(opening.options.spin),
@@ -104,8 +105,13 @@ impl Settler for Taking {
         if was_ours {
             return Ok(());
         }
-        Err(Error::new(Kind::Corrupt, "the message was this receiver's no more"))
+        Err(not_ours())
     }
+}
+
+#[cold]
+fn not_ours() -> Error {
+    Error::new(Kind::Corrupt, "the message was this receiver's no more")
 }
 
 /// A lane as this receiver knows it.
@@ -141,12 +147,15 @@ struct Receiving {
     streak: u32,
     /// How many messages the next `recv` may claim at once, with the one that it hands out.
     batch: usize,
-    /// Messages that are claimed and not handed out yet: they go before everything else.
-    claimed: VecDeque<Claimed>,
+    /// Messages that are claimed and not handed out yet: they go before everything else. While there
+    /// are any the lanes stay as they are.
+    claimed: VecDeque<Run>,
+    /// The lane of the message taken last, which stays there until the next is received.
+    current: usize,
     /// The body of the message taken last, where it was copied.
     body: Vec<u8>,
     /// Where it lies, where it was not.
-    lent: Option<(Arc<Taking>, Place)>,
+    lent: Option<Place>,
     spinner: Spinner,
     watch: Option<Watch>,
     bell: Option<Bell>,
@@ -166,8 +175,12 @@ struct Receiving {
 /// A message that was found: the index of its lane, its number, its word.
 type Found = (usize, u64, Word);
 
-/// A message that was claimed: its lane, its number, its word.
-type Claimed = (Arc<Taking>, u64, Word);
+/// Messages that were claimed: so many in a row of one lane, from this number on.
+struct Run {
+    lane: usize,
+    number: u64,
+    count: u64,
+}
 
 impl Receiving {
     /// Sees to it that the lanes are those of the table.
@@ -224,7 +237,7 @@ impl Receiving {
         }
         let watch = match &mut self.watch {
             Some(watch) => watch,
-            None => match Watch::new(mailbox) {
+            None => match Watch::new(mailbox, self.seat.place) {
                 Ok(watch) => self.watch.insert(watch),
                 // Who sleeps says so; who only looks sees to the dead itself.
                 Err(_) => return,
@@ -302,7 +315,7 @@ impl Receiving {
             if known.reader.lane().take(number, word, receiver) {
                 self.pass_turn(index);
                 if self.batch > 1 {
-                    self.claim_more(word.priority, self.batch - 1);
+                    self.claim_more(word.priority(), self.batch - 1);
                 }
                 return Ok(Some(found));
             }
@@ -330,18 +343,41 @@ impl Receiving {
         let receiver = self.seat.place as u16;
         let (count, mut left) = (self.lanes.len(), most);
         for step in 0..count {
-            let known = &mut self.lanes[(self.turn + step) % count];
+            let lane = (self.turn + step) % count;
+            let known = &mut self.lanes[lane];
             if known.broken || left == 0 {
                 continue;
             }
-            let (claimed, taking) = (&mut self.claimed, &known.taking);
-            let before = claimed.len();
+            let (claimed, file) = (&mut self.claimed, &known.taking.file);
             let share = left.div_ceil(count - step);
-            let taken = |number, word| claimed.push_back((Arc::clone(taking), number, word));
+            let taken = |number| {
+                file.bodies.soon(file.lane.place(number).offset);
+                left -= 1;
+                match claimed.back_mut() {
+                    Some(run) if (run.lane, run.number + run.count) == (lane, number) => {
+                        run.count += 1;
+                    }
+                    _ => claimed.push_back(Run { lane, number, count: 1 }),
+                }
+            };
             // A lane that can't be read shows so when it is looked at next.
             let _ = known.reader.claim(priority, receiver, share, taken);
-            left -= self.claimed.len() - before;
         }
+    }
+
+    /// The next of what was claimed before.
+    #[inline]
+    fn next_claimed(&mut self) -> Option<Result<Found, Error>> {
+        let run = self.claimed.front_mut()?;
+        let (lane, number) = (run.lane, run.number);
+        run.number += 1;
+        run.count -= 1;
+        if run.count == 0 {
+            self.claimed.pop_front();
+        }
+        let word = self.lanes[lane].reader.lane().look(number);
+        let ours = word.filter(|word| word.is_taken_by(self.seat.place as u16));
+        Some(ours.map(|word| (lane, number, word)).ok_or_else(not_ours))
     }
 
     /// Takes the next message, waiting for it; `None` when the wait is over.
@@ -361,9 +397,9 @@ impl Receiving {
         };
         let done = match spinner.spin(wait, beside, || self.take()) {
             Ok(None) => {
-                let start = Instant::now();
+                let since = spinner.falls_asleep();
                 let slept = self.sleep(&seat, wait);
-                spinner.slept(start.elapsed());
+                spinner.slept(since);
                 slept
             }
             done => done,
@@ -380,15 +416,13 @@ impl Receiving {
             let epoch = mailbox.epoch();
             let watch = match &mut self.watch {
                 Some(watch) => watch,
-                None => self.watch.insert(Watch::new(mailbox)?),
+                None => self.watch.insert(Watch::new(mailbox, place)?),
             };
-            let (slice, proof) = slice(watch.everybody(mailbox));
-            let mut looked = Instant::now();
-            let slept = wait.sleep(wake::word(header, place), Some(slice), || {
+            let mut vigil = watch.vigil(mailbox);
+            let slept = wait.sleep(wake::word(header, place), vigil.slice(), || {
                 // Announced before each look: who chose this one has taken the announcement away.
                 Set::Asleep.enter(header, place);
-                if looked.elapsed() >= slice {
-                    looked = Instant::now();
+                if let Some(proof) = vigil.is_due() {
                     mailbox.look_after(Some(place), proof)?;
                     self.epoch = None;
                 }
@@ -450,8 +484,10 @@ impl Receiving {
 
     /// Fills in what was taken.
     #[inline(always)]
-    fn deliver(&mut self, claimed: Claimed, arrival: &mut Arrival) -> Result<(), Error> {
-        let (taking, number, word) = claimed;
+    fn deliver(&mut self, found: Found, arrival: &mut Arrival) -> Result<(), Error> {
+        let (lane, number, word) = found;
+        self.current = lane;
+        let taking = &self.lanes[lane].taking;
         let file = &taking.file;
         let place = file.lane.place(number);
         (arrival.sequence, arrival.sender) = file.lane.origin(number);
@@ -460,10 +496,10 @@ impl Receiving {
         let is_there = if place.size <= LEND_ABOVE {
             file.bodies.copy_out(place.offset, place.size, &mut self.body)
         } else {
-            self.lent = Some((Arc::clone(&taking), place));
+            self.lent = Some(place);
             file.bodies.slice(place.offset, place.size).is_some()
         };
-        if !is_there || (word.raw && !self.raw) {
+        if !is_there || (word.is_raw() && !self.raw) {
             // It is no message; that it is done is all that can be said of it.
             let _ = taking.settle(number, Settle::Done);
             self.lent = None;
@@ -475,11 +511,10 @@ impl Receiving {
                 .with_hint("receive raw messages raw (--raw, Options::raw)"));
         }
         arrival.news = News::Piece;
-        arrival.settler = Some(taking as Arc<dyn Settler>);
         arrival.token = number;
         arrival.size = place.size;
-        arrival.priority = Some(u16::from(word.priority));
-        arrival.deliveries = u32::from(word.deliveries);
+        arrival.priority = Some(u16::from(word.priority()));
+        arrival.deliveries = u32::from(word.deliveries());
         Ok(())
     }
 
@@ -534,26 +569,21 @@ impl RecvEnd for Receiving {
     fn recv(&mut self, arrival: &mut Arrival, wait: Wait) -> Result<(), Error> {
         self.seat.mailbox.check_life()?;
         arrival.reset();
-        let claimed = match self.claimed.pop_front() {
-            Some(claimed) => Ok(claimed),
+        let found = match self.next_claimed() {
+            Some(found) => found,
             None => {
                 let found = match self.take()? {
                     None => self.wait(wait)?,
                     found => found,
                 };
-                match found {
-                    Some((index, number, word)) => {
-                        Ok((Arc::clone(&self.lanes[index].taking), number, word))
-                    }
-                    None => Err(Halt::Later.receiving(wait)),
-                }
+                found.ok_or_else(|| Halt::Later.receiving(wait))
             }
         };
-        let done = claimed.and_then(|claimed| self.deliver(claimed, arrival));
+        let done = found.and_then(|found| self.deliver(found, arrival));
         self.batch = 0;
         self.was_busy = done.is_ok();
         if let Some(since) = self.parked.take_if(|_| done.is_ok()) {
-            self.spinner.slept(since.elapsed());
+            self.spinner.slept(Some(since));
         }
         if self.bell.is_some() {
             if done.is_ok() && (self.is_lingering || !self.is_empty()) {
@@ -579,7 +609,7 @@ impl RecvEnd for Receiving {
             return Linger::Again;
         }
         self.was_busy = false;
-        self.parked = Some(Instant::now());
+        self.parked = self.spinner.falls_asleep();
         Linger::Over
     }
 
@@ -587,10 +617,22 @@ impl RecvEnd for Receiving {
     fn bytes(&self, arrival: &Arrival) -> &[u8] {
         match &self.lent {
             None => &self.body[..arrival.size.min(self.body.len())],
-            Some((taking, place)) => {
-                taking.file.bodies.slice(place.offset, place.size).unwrap_or(&[])
+            Some(place) => {
+                let bodies = &self.lanes[self.current].taking.file.bodies;
+                bodies.slice(place.offset, place.size).unwrap_or(&[])
             }
         }
+    }
+
+    #[inline]
+    fn settler(&self) -> Option<Arc<dyn Settler>> {
+        let taking = &self.lanes.get(self.current)?.taking;
+        Some(Arc::clone(taking) as Arc<dyn Settler>)
+    }
+
+    #[inline]
+    fn settle(&mut self, token: u64, how: Settle) -> Result<(), Error> {
+        self.lanes[self.current].taking.settle(token, how)
     }
 
     fn pollable(&mut self) -> Result<Pollable<'_>, Error> {
@@ -598,7 +640,7 @@ impl RecvEnd for Receiving {
         let seat = Arc::clone(&self.seat);
         let watch = match &mut self.watch {
             Some(watch) => watch,
-            None => self.watch.insert(Watch::new(&seat.mailbox)?),
+            None => self.watch.insert(Watch::new(&seat.mailbox, seat.place)?),
         };
         watch.everybody(&seat.mailbox);
         if self.bell.is_none() {

@@ -1,14 +1,11 @@
 //! The sending end of a mailbox: its lane.
 
-use std::time::Instant;
-
 use poste_sys::atomic::Ordering;
 use rustix::event::PollFlags;
 
 use super::bell::{self, Bell};
 use super::lane_file::{self, LaneFile};
 use super::mailbox::{Mailbox, no_room};
-use super::participants::slice;
 use super::spinner::Spinner;
 use super::traits;
 use super::watcher::Watch;
@@ -177,17 +174,15 @@ impl Sending {
         }
         let watch = match &mut self.watch {
             Some(watch) => watch,
-            None => self.watch.insert(Watch::new(&self.mailbox)?),
+            None => self.watch.insert(Watch::new(&self.mailbox, self.place)?),
         };
-        let start = Instant::now();
+        let since = self.spinner.falls_asleep();
         let epoch = self.mailbox.epoch();
-        let (slice, proof) = slice(watch.everybody(&self.mailbox));
+        let mut vigil = watch.vigil(&self.mailbox);
         let (mailbox, place) = (&self.mailbox, self.place);
         producer.want(number);
-        let mut looked = Instant::now();
-        let slept = wait.sleep(wake::word(mailbox.header(), place), Some(slice), || {
-            if looked.elapsed() >= slice {
-                looked = Instant::now();
+        let slept = wait.sleep(wake::word(mailbox.header(), place), vigil.slice(), || {
+            if let Some(proof) = vigil.is_due() {
                 mailbox.look_after(Some(place), proof)?;
                 producer.check().map_err(|fault| Error::new(Kind::Corrupt, fault))?;
             }
@@ -196,7 +191,7 @@ impl Sending {
             Ok((changed || producer.came(number)).then_some(()))
         });
         producer.want_nothing();
-        self.spinner.slept(start.elapsed());
+        self.spinner.slept(since);
         Ok(slept?.is_some())
     }
 
@@ -277,7 +272,7 @@ impl SendEnd for Sending {
         }
         let watch = match &mut self.watch {
             Some(watch) => watch,
-            None => self.watch.insert(Watch::new(&self.mailbox)?),
+            None => self.watch.insert(Watch::new(&self.mailbox, self.place)?),
         };
         watch.everybody(&self.mailbox);
         match &self.bell {

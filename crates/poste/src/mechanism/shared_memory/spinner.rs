@@ -6,7 +6,7 @@
 //! other side run where both share a processor after all; one that takes long shows that others
 //! want the processor, and then sleeping is better.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::error::Error;
 use crate::limits::{SPIN_SKIP_MAX, SPIN_TIME, YIELD_EVERY, YIELD_LONG};
@@ -106,10 +106,15 @@ impl Spinner {
         }
     }
 
-    /// Takes note of how long it slept: a sleep not longer than waking up takes would have been
+    /// The time, if that of a sleep which begins now is of interest.
+    pub(crate) fn falls_asleep(&self) -> Option<Instant> {
+        (self.skip > 0).then(Instant::now)
+    }
+
+    /// Takes note of since when it slept: a sleep not longer than waking up takes would have been
     /// spared by looking again.
-    pub(crate) fn slept(&mut self, time: Duration) {
-        if self.skip > 0 && time < SPIN_TIME * 4 {
+    pub(crate) fn slept(&mut self, since: Option<Instant>) {
+        if since.is_some_and(|since| since.elapsed() < SPIN_TIME * 4) {
             self.skip /= 2;
         }
     }

@@ -1,15 +1,18 @@
 //! Notices that other processes die, for those in this one that sleep: a freed lock wakes nobody.
 //!
 //! One thread for the whole process, started when the first end is about to sleep, or receives beside
-//! other processes, and ended with the last such end. It waits on the
-//! pidfds of all participants of the mailboxes in use here, buries the dead, and wakes everybody.
-//! A participant that comes later wakes who sleeps, and who sleeps again looks here first. A forked
+//! other processes, and ended with the last such end. It waits on the pidfds of all participants of the
+//! mailboxes in use here, buries the dead, and wakes everybody. Now and then it makes those who sleep
+//! here look by themselves, so that they need no time limit of their own, which costs a sleep a tenth
+//! more. A participant that comes later wakes who sleeps, and who sleeps again looks here first. A forked
 //! child has no such thread; it gets one of its own. Sources: pidfd_open(2), epoll(7).
 
 use std::collections::HashMap;
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use rustix::event::{EventfdFlags, eventfd};
@@ -19,11 +22,16 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use super::mailbox::Mailbox;
 use super::participants::{Proof, myself};
 use crate::error::Error;
-use crate::limits::{BLIND_SLEEP, BURIED_AFTER};
+use crate::limits::{BLIND_SLEEP, BURIED_AFTER, LOOK_AGAIN};
+use crate::ring::layout::Part;
+use crate::ring::wake;
 use crate::wait::{Halt, Wait};
 
 /// The watcher of this process.
 static WATCHER: Mutex<Option<Watcher>> = Mutex::new(None);
+
+/// How often the watcher has told who sleeps here to look.
+static ROUNDS: AtomicU64 = AtomicU64::new(0);
 
 /// What stands in epoll for the end of the thread; no process has this number.
 const ENOUGH: u64 = u64::MAX;
@@ -48,6 +56,8 @@ struct Watched {
     mailbox: Arc<Mailbox>,
     /// How many ends here rely on it.
     users: usize,
+    /// The places of those that have slept.
+    sleepers: Vec<usize>,
 }
 
 /// That one end relies on the watcher.
@@ -55,15 +65,54 @@ struct Watched {
 pub(crate) struct Watch {
     instance: [u64; 2],
     life: u64,
+    /// The end's place.
+    place: usize,
+    /// It has slept, and the watcher knows.
+    sleeps: bool,
     /// Up to which change of the table the participants are watched.
     epoch: Option<u64>,
     /// All of them could be.
     complete: bool,
 }
 
+/// When a sleeper looks after its mailbox by itself.
+#[derive(Debug)]
+pub(super) enum Vigil {
+    /// When the watcher says so; it has had so many rounds.
+    Told(u64),
+    /// Every [`BLIND_SLEEP`], since not everybody can be watched; it looked then.
+    Blind(Instant),
+}
+
+impl Vigil {
+    /// How long to sleep at most.
+    pub(super) fn slice(&self) -> Option<Duration> {
+        match self {
+            Vigil::Told(_) => None,
+            Vigil::Blind(_) => Some(BLIND_SLEEP),
+        }
+    }
+
+    /// Whether it is time to look, and by what proof.
+    pub(super) fn is_due(&mut self) -> Option<Proof> {
+        match self {
+            Vigil::Told(seen) => {
+                // Counted before the alert, whose release the sleeper's swap has acquired.
+                let rounds = ROUNDS.load(Ordering::Acquire);
+                (std::mem::replace(seen, rounds) != rounds).then_some(Proof::Lock)
+            }
+            Vigil::Blind(looked) if looked.elapsed() >= BLIND_SLEEP => {
+                *looked = Instant::now();
+                Some(Proof::Process)
+            }
+            Vigil::Blind(_) => None,
+        }
+    }
+}
+
 impl Watch {
-    /// Sees to it that a mailbox is watched.
-    pub(crate) fn new(mailbox: &Mailbox) -> Result<Watch, Error> {
+    /// Sees to it that a mailbox is watched, for the end in a place of it.
+    pub(crate) fn new(mailbox: &Mailbox, place: usize) -> Result<Watch, Error> {
         let instance = mailbox.instance();
         let mut guard = lock();
         let watcher = of_this_life(&mut guard)?;
@@ -71,10 +120,35 @@ impl Watch {
             Some(watched) => watched.users += 1,
             None => {
                 let mailbox = Arc::new(mailbox.reopen()?);
-                watcher.mailboxes.push(Watched { instance, mailbox, users: 1 });
+                let sleepers = Vec::new();
+                watcher.mailboxes.push(Watched { instance, mailbox, users: 1, sleepers });
             }
         }
-        Ok(Watch { instance, life: watcher.life, epoch: None, complete: false })
+        let life = watcher.life;
+        Ok(Watch { instance, life, place, sleeps: false, epoch: None, complete: false })
+    }
+
+    /// As [`Watch::everybody`], for who is about to sleep: when it looks by itself.
+    #[inline]
+    pub(super) fn vigil(&mut self, mailbox: &Mailbox) -> Vigil {
+        if !self.sleeps {
+            self.sleeps = self.enlist();
+        }
+        match self.everybody(mailbox) && self.sleeps {
+            // Before the first look: a round after this is seen.
+            true => Vigil::Told(ROUNDS.load(Ordering::Acquire)),
+            false => Vigil::Blind(Instant::now()),
+        }
+    }
+
+    /// Lets the watcher know that this end sleeps at times: whether there is one.
+    #[cold]
+    fn enlist(&self) -> bool {
+        let mut guard = lock();
+        let watcher = guard.as_mut().filter(|watcher| watcher.life == self.life);
+        let mut mailboxes = watcher.into_iter().flat_map(|watcher| watcher.mailboxes.iter_mut());
+        let own = mailboxes.find(|watched| watched.instance == self.instance);
+        own.map(|watched| watched.sleepers.push(self.place)).is_some()
     }
 
     /// Sees to it that everybody is watched who takes part now: whether that could be done. If not,
@@ -89,7 +163,7 @@ impl Watch {
         let mut somebody_died = false;
         self.complete = true;
         for (place, part) in mailbox.parts() {
-            if part == crate::ring::layout::Part::Orphan {
+            if part == Part::Orphan {
                 continue;
             }
             match watcher.watch(&mailbox.owner(place)) {
@@ -120,6 +194,7 @@ impl Drop for Watch {
         for watched in &mut watcher.mailboxes {
             if watched.instance == self.instance {
                 watched.users -= 1;
+                watched.sleepers.retain(|place| *place != self.place);
             }
         }
         watcher.mailboxes.retain(|watched| watched.users > 0);
@@ -174,6 +249,16 @@ impl Watcher {
         let _ = self.thread.join();
     }
 
+    /// Makes all who sleep here look.
+    fn make_round(&self) {
+        ROUNDS.fetch_add(1, Ordering::Release);
+        for watched in &self.mailboxes {
+            for place in &watched.sleepers {
+                wake::alert(watched.mailbox.header(), *place);
+            }
+        }
+    }
+
     /// Watches a process, if it isn't watched yet.
     ///
     /// # Errors
@@ -216,9 +301,11 @@ impl Watcher {
 fn watch(epoll: &OwnedFd, life: u64) {
     let mut ended = Vec::new();
     // How soon to look again, where somebody is dead and not buried.
-    let mut again = None;
+    let mut again: Option<Duration> = None;
+    let mut round = Instant::now();
     loop {
-        match again.map_or(Wait::Forever, Wait::For).events(epoll.as_fd(), &mut ended) {
+        let pause = again.map_or(LOOK_AGAIN, |again| again.min(LOOK_AGAIN));
+        match Wait::For(pause).events(epoll.as_fd(), &mut ended) {
             Ok(()) => again = None,
             Err(Halt::Later) => ended.clear(),
             Err(_) => return,
@@ -226,8 +313,18 @@ fn watch(epoll: &OwnedFd, life: u64) {
         if ended.contains(&ENOUGH) {
             return;
         }
+        let is_round = round.elapsed() >= LOOK_AGAIN;
         let mailboxes = match lock().as_mut().filter(|watcher| watcher.life == life) {
-            Some(watcher) => watcher.ended(&ended),
+            Some(watcher) => {
+                if is_round {
+                    round = Instant::now();
+                    watcher.make_round();
+                }
+                if ended.is_empty() && again.is_none() {
+                    continue;
+                }
+                watcher.ended(&ended)
+            }
             None => return,
         };
         for mailbox in &mailboxes {
