@@ -9,7 +9,7 @@ use poste_sys::mapping::HUGE_PAGE;
 use super::folder;
 use super::lane_file::{self, LaneFile};
 use super::mailbox::Mailbox;
-use super::participants::Proof;
+use super::participants::{Proof, Whose};
 use crate::address::Address;
 use crate::error::{Error, Kind};
 use crate::name::runtime;
@@ -169,7 +169,7 @@ pub(crate) fn dead() -> Result<Vec<(Address, String)>, Error> {
 pub(crate) fn bury(address: &Address) -> Result<(), Error> {
     match Mailbox::open(address, &Options::new()) {
         Ok(mailbox) => {
-            mailbox.recover(None, Proof::Process);
+            mailbox.recover(Whose::All, Proof::Process);
             Ok(())
         }
         Err(error) if error.is(&Kind::NotFound) => Ok(()),

@@ -12,7 +12,7 @@ use super::aside;
 use super::bell::{self, Bell};
 use super::lane_file::{self, LaneFile};
 use super::mailbox::{Mailbox, no_room};
-use super::participants::{Proof, myself};
+use super::participants::{Proof, Whose, myself};
 use super::sending::refuse_check;
 use super::spinner::Spinner;
 use super::traits;
@@ -39,6 +39,7 @@ pub(super) fn open(opening: &Opening<'_>) -> Result<Opened<dyn RecvEnd>, Error> 
         seat: Arc::new(Seat { mailbox, place }),
         lanes: Vec::new(),
         epoch: None,
+        beside: Vec::new(),
         turn: 0,
         streak: 0,
         batch: 0,
@@ -141,6 +142,8 @@ struct Receiving {
     lanes: Vec<Known>,
     /// As of which change of the table the lanes are known.
     epoch: Option<u64>,
+    /// The other receivers as of then: their places, and the states of those.
+    beside: Vec<(usize, u64)>,
     /// The lane to look at first.
     turn: usize,
     /// How many messages in a row that lane has had.
@@ -230,9 +233,18 @@ impl Receiving {
     /// what they had comes again at once, and no look costs more for it.
     fn watch_receivers(&mut self) {
         let mailbox = &self.seat.mailbox;
+        let state = |place| mailbox.field(place, participant::STATE).load(Ordering::Relaxed);
+        let receivers = mailbox.parts().filter(|(_, part)| *part == Part::Receiver);
+        let beside: Vec<(usize, u64)> = receivers
+            .filter(|(place, _)| *place != self.seat.place)
+            .map(|(place, _)| (place, state(place)))
+            .collect();
+        if beside == self.beside {
+            return;
+        }
+        self.beside = beside;
         let me = myself().pid;
-        let is_another = |place| place != self.seat.place && mailbox.owner(place).pid != me;
-        if !mailbox.parts().any(|(place, part)| part == Part::Receiver && is_another(place)) {
+        if self.beside.iter().all(|(place, _)| mailbox.owner(*place).pid == me) {
             return;
         }
         let watch = match &mut self.watch {
@@ -243,7 +255,7 @@ impl Receiving {
                 Err(_) => return,
             },
         };
-        watch.everybody(mailbox);
+        watch.receivers(mailbox);
     }
 
     /// The most urgent message that is ready, of all lanes; not taken yet.
@@ -423,7 +435,7 @@ impl Receiving {
                 // Announced before each look: who chose this one has taken the announcement away.
                 Set::Asleep.enter(header, place);
                 if let Some(proof) = vigil.is_due() {
-                    mailbox.look_after(Some(place), proof)?;
+                    mailbox.look_after(place, proof)?;
                     self.epoch = None;
                 }
                 match self.take()? {
@@ -476,7 +488,7 @@ impl Receiving {
             return Ok(None);
         }
         self.recovered = Instant::now();
-        match self.seat.mailbox.recover(Some(self.seat.place), Proof::Lock) {
+        match self.seat.mailbox.recover(Whose::Others(self.seat.place), Proof::Lock) {
             0 => Ok(None),
             _ => self.take(),
         }

@@ -183,7 +183,7 @@ impl Sending {
         producer.want(number);
         let slept = wait.sleep(wake::word(mailbox.header(), place), vigil.slice(), || {
             if let Some(proof) = vigil.is_due() {
-                mailbox.look_after(Some(place), proof)?;
+                mailbox.look_after(place, proof)?;
                 producer.check().map_err(|fault| Error::new(Kind::Corrupt, fault))?;
             }
             // Who came meanwhile is to be watched too.
