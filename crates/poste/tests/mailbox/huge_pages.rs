@@ -67,7 +67,7 @@ fn lanes_lie_on_huge_pages_and_grow_by_them() {
     assert!(size > HUGE_PAGE && size % HUGE_PAGE == 0, "{size}");
     let mapped = mapped();
     assert!(mapped.len() >= 2, "who sends and who receives: {mapped:?}");
-    assert!(mapped.iter().any(|bytes| *bytes == size), "all of it: {mapped:?}");
+    assert!(mapped.contains(&size), "all of it: {mapped:?}");
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! The first form: at every boundary between two instructions at which the mailbox's files differ
 //! from the last look, they are copied, and a checker for which everybody is dead recovers the copy.
 //! A copy that is the same as the last one would be recovered in the same way; the long form shows
-//! that of each 64th too.
+//! that of each eighth too.
 //!
 //! A kill comes between two instructions, and what was stored stays: so the copy is what a kill
 //! there leaves. Locks are not copied, as the kernel drops them with their owner.
@@ -19,7 +19,7 @@ use crate::tree::{House, Tree};
 const STEPS_MAX: usize = 1_000_000;
 
 /// Of the boundaries at which nothing has changed the long form looks at one in so many.
-const SAME_EVERY: usize = 64;
+const SAME_EVERY: usize = 8;
 
 /// What must hold of the messages at each boundary.
 struct Judge {
@@ -82,6 +82,7 @@ pub(crate) fn sweep(operation: &Operation, tally: &Tally) -> Result<(), String> 
         cast.meet_fate();
         stepped
     };
+    stepped.begin()?;
     // What a receiver looks for only now and then is due.
     std::thread::sleep(poste::limits::RECOVER_EVERY * 2);
     let checker = Checker::start(&copy, operation);
