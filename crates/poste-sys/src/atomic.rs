@@ -21,6 +21,16 @@ pub fn store_fenced(word: &AtomicU64, value: u64) {
     }
 }
 
+/// The cheap half of a barrier whose other half another thread makes for this one, by membarrier(2): it
+/// only keeps the compiler from moving things across. A model has no such calls; there it is whole.
+#[inline]
+pub fn light_fence() {
+    #[cfg(not(poste_loom))]
+    std::sync::atomic::compiler_fence(Ordering::SeqCst);
+    #[cfg(poste_loom)]
+    fence(Ordering::SeqCst);
+}
+
 /// One turn of a loop that spins.
 #[inline]
 pub fn pause() {

@@ -170,6 +170,10 @@ pub const YIELD_LONG: Duration = Duration::from_micros(50);
 /// How many waits at most go to sleep at once after looking again was in vain.
 pub const SPIN_SKIP_MAX: u32 = 64;
 
+/// A receiver that has taken so many messages without sleeping tells senders that they need not look
+/// whether it does; telling them that it may again costs it 12 us.
+pub const AWAKE_AFTER: u32 = 256;
+
 /// How often a receiver that only ever looks, and never waits, sees to the dead.
 pub const RECOVER_EVERY: Duration = Duration::from_millis(10);
 

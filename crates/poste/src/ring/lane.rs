@@ -455,20 +455,16 @@ impl Producer {
         }
     }
 
-    /// Publishes what is held back: the commit point of each message is the store of its word. After
-    /// the last one stands a full barrier: the sender's look at who sleeps comes after it, as the
-    /// sleeper's look at the words comes after its announcement (wake.rs). Release pairs with the
-    /// acquire of `Lane::look`.
+    /// Publishes what is held back: the commit point of each message is the store of its word. Release
+    /// pairs with the acquire of `Lane::look`. A look at who sleeps needs a full barrier before it, as
+    /// the sleeper's look at the words comes after its announcement (wake.rs).
     #[inline]
     pub(crate) fn publish(&mut self) {
-        let Some((last, before)) = self.held.split_last() else { return };
-        for kind in before {
+        for kind in &self.held {
             let word = self.lane.word(self.published);
             word.store(kind.ready(self.published), Ordering::Release);
             self.published += 1;
         }
-        store_fenced(self.lane.word(self.published), last.ready(self.published));
-        self.published += 1;
         self.held.clear();
     }
 
@@ -482,12 +478,26 @@ impl Producer {
         if obstacle == Obstacle::Messages && count <= ANY_BELOW {
             return Some(ANY);
         }
-        let middle = self.head + (count - 1) / 2;
-        (self.head..=middle).rev().find(|number| !self.is_done(*number))
+        Some(self.undone_up_to((count - 1) / 2))
+    }
+
+    /// As [`Producer::to_wait_for`], for one who looks again and again meanwhile: the sooner it goes on
+    /// the better.
+    pub(crate) fn to_look_for(&self, sleeping: u64) -> u64 {
+        match sleeping {
+            ANY => ANY,
+            number => self.undone_up_to((number - self.head).min(ANY_BELOW)),
+        }
+    }
+
+    /// The last message that is not done, of so many after the oldest, which is not.
+    fn undone_up_to(&self, count: u64) -> u64 {
+        let numbers = self.head..=self.head + count;
+        numbers.rev().find(|number| !self.is_done(*number)).unwrap_or(self.head)
     }
 
     /// Says which message's end is waited for; the caller then looks whether it came before, and
-    /// sleeps only if not. A full barrier, as in [`Producer::publish`]; pairs with `Lane::finish`.
+    /// sleeps only if not. A full barrier; pairs with `Lane::finish`.
     pub(crate) fn want(&self, number: u64) {
         store_fenced(self.lane.wanted(), number.wrapping_add(u64::from(number != ANY)));
     }

@@ -11,7 +11,7 @@ pub(crate) const LANE_MAGIC: u64 = u64::from_ne_bytes(*b"poste-ln");
 pub(crate) const REMOVED: u64 = u64::from_ne_bytes(*b"poste-rm");
 
 /// The version of the layout, and a mark that reads otherwise in another byte order.
-pub(crate) const VERSION: u64 = (1 << 32) | 0x0102_0304;
+pub(crate) const VERSION: u64 = (2 << 32) | 0x0102_0304;
 
 /// The header file.
 ///
@@ -21,11 +21,12 @@ pub(crate) const VERSION: u64 = (1 << 32) | 0x0102_0304;
 ///   64  capacity of a lane, in messages: 0 is as many as there are descriptors
 ///   72  deliveries after which a message is set aside: 0 is never
 ///   80  1: the bodies of each lane lie on huge pages; 0: on the machine's
+///   96  drowsy, 4 words: a bit for each receiver that may sleep    read by every send
 ///  128  epoch: counts the changes of the table below           read often, written seldom
 ///  136  life: REMOVED when it is taken away; whatever else stands there, it is in use
 ///  144  how many senders there were ever    152  how many receivers
 ///  160  how often messages came again
-///  192  asleep, 4 words: one bit for each participant          read by every send
+///  192  asleep, 4 words: one bit for each participant          read by sends while one is drowsy
 ///  224  armed, 4 words: whose bell is to be rung
 ///  256  the table: 256 participants of 128 bytes
 /// ```
@@ -39,6 +40,7 @@ pub(crate) mod header {
     pub(crate) const CAPACITY: usize = 64;
     pub(crate) const DELIVERIES: usize = 72;
     pub(crate) const HUGE_PAGES: usize = 80;
+    pub(crate) const DROWSY: usize = 96;
     pub(crate) const EPOCH: usize = 128;
     pub(crate) const LIFE: usize = 136;
     pub(crate) const SENDERS: usize = 144;
@@ -48,7 +50,8 @@ pub(crate) mod header {
     pub(crate) const ARMED: usize = 224;
     pub(crate) const TABLE: usize = 256;
 
-    const _: () = assert!(ASLEEP % 64 == 0 && ARMED + 32 == TABLE && EPOCH % 64 == 0);
+    const _: () =
+        assert!(ASLEEP % 64 == 0 && ARMED + 32 == TABLE && EPOCH % 64 == 0 && DROWSY + 32 == EPOCH);
 }
 
 /// How many participants a mailbox has room for: senders, receivers, and lanes of those who left.

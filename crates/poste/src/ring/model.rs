@@ -8,7 +8,7 @@
 
 use std::sync::Arc;
 
-use loom::sync::atomic::Ordering;
+use loom::sync::atomic::{Ordering, fence};
 use loom::thread;
 use poste_sys::mapping::Mapping;
 
@@ -41,6 +41,7 @@ fn lane(capacity: u64) -> (Arc<Lane>, Producer) {
 /// A header's words, for three participants.
 fn header() -> Arc<Mapping> {
     let mut words: Vec<_> = (0..8).map(|n| header::ASLEEP + n * 8).collect();
+    words.extend((0..4).map(|n| header::DROWSY + n * 8));
     words.extend([header::EPOCH, header::LIFE]);
     let halves: Vec<_> = (0..3).map(|place| participant_at(place) + participant::WORD).collect();
     Arc::new(Mapping::model(&words, &halves, usize::MAX))
@@ -54,13 +55,24 @@ fn send(producer: &mut Producer, sequence: u64, priority: u8) -> Result<(), Obst
     Ok(())
 }
 
-/// What `Mailbox::notify` does, without bells.
+/// What a sender that takes part in barriers does when it has published, without bells.
 fn notify(header: &Mapping) {
+    if wake::is_everybody_awake(header) {
+        return;
+    }
+    fence(Ordering::SeqCst);
     if !wake::nobody(header) {
         if let Some(place) = Set::Asleep.choose(header) {
             wake::alert(header, place);
         }
     }
+}
+
+/// What a receiver does before it first announces that it sleeps; the barrier that it makes in other
+/// processes is the whole fence that [`poste_sys::atomic::light_fence`] is here.
+fn become_drowsy(header: &Mapping, place: usize) {
+    Set::Drowsy.enter(header, place);
+    fence(Ordering::SeqCst);
 }
 
 /// Takes the next message of the highest priority: its sequence and its deliveries.
@@ -81,6 +93,7 @@ fn take(reader: &mut Reader, receiver: u16) -> Option<(u64, Word)> {
 
 /// As `Receiving::sleep`: announced, looks, sleeps.
 fn sleep_and_take(header: &Mapping, reader: &mut Reader, place: usize) -> (u64, Word) {
+    become_drowsy(header, place);
     let found = Wait::Forever.sleep(wake::word(header, place), None, || {
         Set::Asleep.enter(header, place);
         Ok::<_, Error>(take(reader, place as u16))
@@ -211,6 +224,28 @@ fn a_sleeping_receiver_is_woken() {
 }
 
 #[test]
+fn a_receiver_that_is_awake_at_times_misses_nothing() {
+    model(|| {
+        let (lane, mut producer) = lane(SLOTS);
+        let header = header();
+        let shared = Arc::clone(&header);
+        let receiver = thread::spawn(move || {
+            let mut reader = Reader::new(Arc::clone(&lane));
+            for sequence in 1..3 {
+                let (number, _) = sleep_and_take(&shared, &mut reader, 1);
+                assert_eq!(lane.origin(number).0, sequence);
+                Set::Drowsy.leave(&shared, 1);
+            }
+        });
+        for sequence in 1..3 {
+            send(&mut producer, sequence, 0).unwrap();
+            notify(&header);
+        }
+        receiver.join().unwrap();
+    });
+}
+
+#[test]
 fn a_sleeping_sender_is_woken() {
     model(|| {
         let (lane, mut producer) = lane(1);
@@ -255,6 +290,7 @@ fn a_waiter_that_vanishes_after_it_was_chosen_costs_nobody_the_message() {
         // Receiver 1 announces itself, and is killed there.
         let (shared, dead) = (Arc::clone(&header), Arc::clone(&lane));
         let vanishing = thread::spawn(move || {
+            become_drowsy(&shared, 1);
             Set::Asleep.enter(&shared, 1);
             drop(dead);
         });
@@ -284,6 +320,7 @@ fn a_waiter_that_gives_up_when_it_was_chosen_takes_the_message() {
         let (shared, theirs) = (Arc::clone(&header), Arc::clone(&lane));
         let impatient = thread::spawn(move || {
             let mut reader = Reader::new(theirs);
+            become_drowsy(&shared, 1);
             Set::Asleep.enter(&shared, 1);
             if let Some(found) = take(&mut reader, 1) {
                 Set::Asleep.leave(&shared, 1);

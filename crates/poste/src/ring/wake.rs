@@ -1,12 +1,14 @@
 //! Who is to be woken. A waiter announces itself, looks once more, and only then sleeps; who changes
 //! something looks for announcements after it, with a full barrier between on both sides: one of the
-//! two sees the other.
+//! two sees the other. The sender's half of the barrier is made for it by the waiter where senders were
+//! told that nobody sleeps: a receiver says first that it is drowsy
+//! (mechanism/shared_memory/drowsiness.rs).
 //!
 //! Each waiter sleeps on a word of its own, so that a wake-up is spent on one that was chosen. If
 //! that one is dead, its process's end is noticed by the watchers of those who still sleep
 //! (mechanism/shared_memory/watcher.rs), who wake everybody.
 
-use poste_sys::atomic::{AtomicU64, Ordering, fence};
+use poste_sys::atomic::{AtomicU64, Ordering, fence, light_fence};
 use poste_sys::mapping::Mapping;
 
 use super::layout::{PARTICIPANTS, header, participant, participant_at};
@@ -20,6 +22,8 @@ pub(crate) enum Set {
     Asleep,
     /// Receivers whose descriptor is to be rung; a message rings all.
     Armed,
+    /// Receivers that may be in one of the others, now or soon.
+    Drowsy,
 }
 
 impl Set {
@@ -27,6 +31,7 @@ impl Set {
         match self {
             Set::Asleep => header::ASLEEP,
             Set::Armed => header::ARMED,
+            Set::Drowsy => header::DROWSY,
         }
     }
 
@@ -80,6 +85,17 @@ impl Set {
             None
         })
     }
+}
+
+/// Whether nobody is drowsy, as a sender finds right after it has published: then there is nobody to
+/// look for. Without a barrier of its own: who becomes drowsy makes one on every processor where a
+/// sender runs, and what was published before that is seen by its next look. Only for senders that
+/// take part in such barriers.
+#[inline]
+pub(crate) fn is_everybody_awake(header: &Mapping) -> bool {
+    light_fence();
+    let drowsy = header.words::<WORDS>(header::DROWSY);
+    drowsy.iter().fold(0, |bits, word| bits | word.load(Ordering::Relaxed)) == 0
 }
 
 /// Whether nobody is to be woken or rung: what almost every send finds. To be asked after a full

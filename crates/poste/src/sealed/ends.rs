@@ -2,7 +2,7 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 
-use poste_sys::atomic::{Ordering, store_fenced};
+use poste_sys::atomic::{Ordering, fence, store_fenced};
 use poste_sys::mapping::Mapping;
 use rustix::event::{EventfdFlags, PollFlags, epoll, eventfd};
 
@@ -228,8 +228,9 @@ impl Sending {
         if self.producer.held() == 0 {
             return;
         }
-        // The full barrier in it lies between the messages and the look at who is to be rung.
         self.producer.publish();
+        // Between the messages and the look at who is to be rung.
+        fence(Ordering::SeqCst);
         let armed = self.producer.lane().control_word(ARMED);
         if armed.load(Ordering::Relaxed) != 0 {
             armed.store(0, Ordering::Release);

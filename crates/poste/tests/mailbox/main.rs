@@ -1,6 +1,7 @@
 //! Mailboxes in shared memory: what the contract tests don't ask of every mechanism.
 
 mod basics;
+mod drowsy;
 mod headers;
 mod hostile;
 mod huge_pages;

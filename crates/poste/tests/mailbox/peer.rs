@@ -205,6 +205,7 @@ fn main() {
             say(&format!("told {told}"));
         }
         "fork" => crate::lifetime::fork(address),
+        "bursts" => crate::drowsy::bursts(address, arguments[1]),
         "exec" => crate::lifetime::exec(address),
         "make" => crate::lifetime::make(address),
         "full" => crate::lifetime::full(address),

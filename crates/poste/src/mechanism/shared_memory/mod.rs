@@ -13,7 +13,9 @@ use crate::limits::{LANE_DESCRIPTORS, PRIORITY_MAX};
 use crate::mechanism::{EndTraits, Mechanism};
 
 mod aside;
+mod barrier;
 mod bell;
+mod drowsiness;
 pub(crate) mod folder;
 pub mod inspect;
 mod lane_file;

@@ -181,7 +181,7 @@ impl Mailbox {
         set(participant::NAMESPACE, me.namespace);
         set(participant::PROCESSOR, 0);
         set(participant::BELL, 0);
-        for of in [Set::Asleep, Set::Armed] {
+        for of in [Set::Asleep, Set::Armed, Set::Drowsy] {
             of.leave(self.header(), place);
         }
         self.ever(part).fetch_add(1, Ordering::Relaxed);
@@ -343,7 +343,7 @@ impl Mailbox {
 
     /// Undoes what a receiver that is gone, or going, has begun.
     fn bury_receiver(&self, place: usize) {
-        for of in [Set::Asleep, Set::Armed] {
+        for of in [Set::Asleep, Set::Armed, Set::Drowsy] {
             of.leave(self.header(), place);
         }
         for (lane_place, part) in self.parts() {

@@ -10,6 +10,7 @@ use rustix::event::PollFlags;
 
 use super::aside;
 use super::bell::{self, Bell};
+use super::drowsiness::Drowsiness;
 use super::lane_file::{self, LaneFile};
 use super::mailbox::{Mailbox, no_room};
 use super::participants::{Proof, Whose, myself};
@@ -36,7 +37,6 @@ pub(super) fn open(opening: &Opening<'_>) -> Result<Opened<dyn RecvEnd>, Error> 
     let place = mailbox.attach_receiver()?;
     let end = Box::new(Receiving {
         raw: opening.options.is_raw(),
-        seat: Arc::new(Seat { mailbox, place }),
         lanes: Vec::new(),
         epoch: None,
         beside: Vec::new(),
@@ -48,6 +48,7 @@ pub(super) fn open(opening: &Opening<'_>) -> Result<Opened<dyn RecvEnd>, Error> 
         body: Vec::new(),
         lent: None,
         spinner: Spinner::new(opening.options.spin),
+        drowsiness: Drowsiness::new(&mailbox, place),
         watch: None,
         bell: None,
         is_rung: false,
@@ -55,6 +56,7 @@ pub(super) fn open(opening: &Opening<'_>) -> Result<Opened<dyn RecvEnd>, Error> 
         parked: None,
         is_lingering: false,
         recovered: Instant::now(),
+        seat: Arc::new(Seat { mailbox, place }),
     });
     Ok(Opened { end, traits, address: opening.address.clone() })
 }
@@ -160,6 +162,7 @@ struct Receiving {
     /// Where it lies, where it was not.
     lent: Option<Place>,
     spinner: Spinner,
+    drowsiness: Drowsiness,
     watch: Option<Watch>,
     bell: Option<Bell>,
     /// It was rung here, and not silenced since.
@@ -424,6 +427,7 @@ impl Receiving {
     fn sleep(&mut self, seat: &Seat, wait: Wait) -> Result<Option<Found>, Error> {
         let (mailbox, place) = (&seat.mailbox, seat.place);
         let header = mailbox.header();
+        self.drowsiness.begin(mailbox, place);
         loop {
             let epoch = mailbox.epoch();
             let watch = match &mut self.watch {
@@ -553,6 +557,7 @@ impl Receiving {
             bell.silence();
         }
         self.is_rung = false;
+        self.drowsiness.begin(&self.seat.mailbox, self.seat.place);
         Set::Armed.enter(self.seat.mailbox.header(), self.seat.place);
         // After the announcement one more look.
         if !self.is_empty() {
@@ -594,6 +599,9 @@ impl RecvEnd for Receiving {
         let done = found.and_then(|found| self.deliver(found, arrival));
         self.batch = 0;
         self.was_busy = done.is_ok();
+        if self.bell.is_none() && done.is_ok() {
+            self.drowsiness.took(&self.seat.mailbox, self.seat.place);
+        }
         if let Some(since) = self.parked.take_if(|_| done.is_ok()) {
             self.spinner.slept(Some(since));
         }

@@ -1,8 +1,9 @@
 //! The sending end of a mailbox: its lane.
 
-use poste_sys::atomic::Ordering;
+use poste_sys::atomic::{Ordering, fence};
 use rustix::event::PollFlags;
 
+use super::barrier;
 use super::bell::{self, Bell};
 use super::lane_file::{self, LaneFile};
 use super::mailbox::{Mailbox, no_room};
@@ -59,13 +60,17 @@ struct Sending {
     refused: usize,
     /// How often it has published.
     published: u32,
+    /// This process takes part in the barriers of others, and need make none itself.
+    takes_part: bool,
 }
 
-/// Where it runs a sender says once in so many times; asking costs as much as sending.
+/// Where it runs a sender says once in so many times, and asks what it may leave out; asking costs as
+/// much as sending.
 const PROCESSOR_EVERY: u32 = 16;
 
 impl Sending {
     fn new(mailbox: Mailbox, options: &Options) -> Result<Sending, Error> {
+        barrier::take_part();
         let (place, file) = mailbox.attach_sender()?;
         let LaneFile { lane, bodies, number: lane_number, .. } = file;
         let terms = mailbox.terms();
@@ -87,6 +92,7 @@ impl Sending {
             is_rung: false,
             refused: 0,
             published: 0,
+            takes_part: false,
         })
     }
 
@@ -168,7 +174,8 @@ impl Sending {
             return Ok(false);
         }
         let producer = &self.producer;
-        let spun = self.spinner.spin(wait, || false, || Ok(producer.came(number).then_some(())))?;
+        let near = producer.to_look_for(number);
+        let spun = self.spinner.spin(wait, || false, || Ok(producer.came(near).then_some(())))?;
         if spun.is_some() {
             return Ok(true);
         }
@@ -215,10 +222,14 @@ impl Sending {
         if self.published % PROCESSOR_EVERY == 0 {
             let processor = poste_sys::cpu::current().map_or(0, |number| u64::from(number) + 1);
             self.producer.lane().processor().store(processor, Ordering::Relaxed);
+            self.takes_part = self.takes_part || barrier::takes_part();
         }
         self.published = self.published.wrapping_add(1);
         self.producer.publish();
-        self.mailbox.notify();
+        if !self.takes_part || !wake::is_everybody_awake(self.mailbox.header()) {
+            fence(Ordering::SeqCst);
+            self.mailbox.notify();
+        }
     }
 
     /// Makes the bell say whether there is room for what was refused last.
