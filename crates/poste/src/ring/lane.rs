@@ -31,11 +31,11 @@ impl Lane {
         (lane::DESCRIPTORS + slots as usize * descriptor::SIZE).next_multiple_of(4096)
     }
 
-    /// Writes the words of a new lane.
-    pub(crate) fn format(control: &Mapping, slots: u64, instance: [u64; 2]) {
+    /// Writes the words of a new lane, whose bodies begin at `bodies` in its file.
+    pub(crate) fn format(control: &Mapping, slots: u64, bodies: usize, instance: [u64; 2]) {
         let set = |at, value| control.word(at).store(value, Ordering::Relaxed);
         set(lane::SLOTS, slots);
-        set(lane::BODIES, Lane::control_size(slots) as u64);
+        set(lane::BODIES, bodies as u64);
         set(lane::INSTANCE, instance[0]);
         set(lane::INSTANCE + 8, instance[1]);
         // Numbers begin with the second lap, so that an untouched word is always an old one.
@@ -263,20 +263,17 @@ impl Producer {
         &self.lane
     }
 
-    /// The file that the lane lies in.
-    pub(crate) fn file(&self) -> std::os::fd::BorrowedFd<'_> {
-        self.bodies.file()
-    }
-
     /// How many bytes of bodies the lane has.
     pub(crate) fn size(&self) -> usize {
         self.bodies.backed()
     }
 
-    /// Takes note that the file has grown.
-    pub(crate) fn grown(&self) {
-        // What cannot be measured has not grown for us.
-        let _ = self.bodies.measure();
+    /// Makes the room for bodies so many bytes: the file grows.
+    ///
+    /// # Errors
+    /// As `Mapping::extend`.
+    pub(crate) fn grow(&self, size: usize) -> Result<(), rustix::io::Errno> {
+        self.bodies.extend(size)
     }
 
     /// How many messages are written and not published.
@@ -557,7 +554,7 @@ mod tests {
         const SLOTS: u64 = 32;
         let control = Lane::control_size(SLOTS);
         let words = Mapping::new(file(control), 0, control, Access::Write).unwrap();
-        Lane::format(&words, SLOTS, [1, 2]);
+        Lane::format(&words, SLOTS, control, [1, 2]);
         let lane = Arc::new(Lane::over(words, SLOTS).unwrap());
         let bodies = file(16 << 10);
         let map = |access| {

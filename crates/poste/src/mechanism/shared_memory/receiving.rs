@@ -13,14 +13,14 @@ use super::bell::{self, Bell};
 use super::drowsiness::Drowsiness;
 use super::lane_file::{self, LaneFile};
 use super::mailbox::{Mailbox, no_room};
-use super::participants::Proof;
+use super::participants::{Proof, Whose, myself};
 use super::sending::refuse_check;
 use super::spinner::Spinner;
 use super::traits;
 use super::watcher::Watch;
 use crate::capabilities::Peers;
 use crate::error::{Error, Kind};
-use crate::limits::{CLAIMED_MAX, LEND_ABOVE, RECOVER_EVERY};
+use crate::limits::{CLAIMED_MAX, LANE_STREAK, LEND_ABOVE, RECOVER_EVERY};
 use crate::mechanism::{
     Arrival, Linger, News, Opened, Opening, Pollable, RecvEnd, Settle, Settler,
 };
@@ -39,7 +39,9 @@ pub(super) fn open(opening: &Opening<'_>) -> Result<Opened<dyn RecvEnd>, Error> 
         raw: opening.options.is_raw(),
         lanes: Vec::new(),
         epoch: None,
+        beside: Vec::new(),
         turn: 0,
+        streak: 0,
         batch: 0,
         claimed: VecDeque::new(),
         current: 0,
@@ -142,8 +144,12 @@ struct Receiving {
     lanes: Vec<Known>,
     /// As of which change of the table the lanes are known.
     epoch: Option<u64>,
+    /// The other receivers as of then: their places, and the states of those.
+    beside: Vec<(usize, u64)>,
     /// The lane to look at first.
     turn: usize,
+    /// How many messages in a row that lane has had.
+    streak: u32,
     /// How many messages the next `recv` may claim at once, with the one that it hands out.
     batch: usize,
     /// Messages that are claimed and not handed out yet: they go before everything else. While there
@@ -227,7 +233,37 @@ impl Receiving {
         self.lanes = lanes;
         self.turn = self.turn.min(self.lanes.len().saturating_sub(1));
         self.epoch = Some(epoch);
+        self.watch_receivers();
         Ok(())
+    }
+
+    /// Where other processes receive too, this one is told of their deaths however seldom it sleeps:
+    /// what they had comes again at once, and no look costs more for it.
+    fn watch_receivers(&mut self) {
+        let mailbox = &self.seat.mailbox;
+        let state = |place| mailbox.field(place, participant::STATE).load(Ordering::Relaxed);
+        let receivers = mailbox.parts().filter(|(_, part)| *part == Part::Receiver);
+        let beside: Vec<(usize, u64)> = receivers
+            .filter(|(place, _)| *place != self.seat.place)
+            .map(|(place, _)| (place, state(place)))
+            .collect();
+        if beside == self.beside {
+            return;
+        }
+        self.beside = beside;
+        let me = myself().pid;
+        if self.beside.iter().all(|(place, _)| mailbox.owner(*place).pid == me) {
+            return;
+        }
+        let watch = match &mut self.watch {
+            Some(watch) => watch,
+            None => match Watch::new(mailbox, self.seat.place) {
+                Ok(watch) => self.watch.insert(watch),
+                // Who sleeps says so; who only looks sees to the dead itself.
+                Err(_) => return,
+            },
+        };
+        watch.receivers(mailbox);
     }
 
     /// The most urgent message that is ready, of all lanes; not taken yet.
@@ -297,7 +333,7 @@ impl Receiving {
             let file = &known.taking.file;
             file.bodies.soon(file.lane.place(number).offset);
             if known.reader.lane().take(number, word, receiver) {
-                self.turn = index;
+                self.pass_turn(index);
                 if self.batch > 1 {
                     self.claim_more(word.priority(), self.batch - 1);
                 }
@@ -305,6 +341,19 @@ impl Receiving {
             }
         }
         Ok(None)
+    }
+
+    /// After a message of a lane was taken: that one is looked at first again, where the next one
+    /// likely is, but not for ever. A sender that never lets its lane run dry must not keep away what
+    /// others sent, or what comes again.
+    #[inline(always)]
+    fn pass_turn(&mut self, index: usize) {
+        let is_same = self.turn == index;
+        self.streak = if is_same { self.streak + 1 } else { 0 };
+        self.turn = index;
+        if self.streak >= LANE_STREAK {
+            (self.turn, self.streak) = (index + 1, 0);
+        }
     }
 
     /// Claims further messages of the priority that is the most urgent now: of each lane its share,
@@ -399,7 +448,7 @@ impl Receiving {
                 // Announced before each look: who chose this one has taken the announcement away.
                 Set::Asleep.enter(header, place);
                 if let Some(proof) = vigil.is_due() {
-                    mailbox.look_after(Some(place), proof)?;
+                    mailbox.look_after(place, proof)?;
                     self.epoch = None;
                 }
                 match self.take()? {
@@ -446,13 +495,13 @@ impl Receiving {
         }
     }
 
-    /// Who never sleeps has no watcher: it sees to the dead itself now and then.
+    /// Who never sleeps sees itself to those of whom no watcher tells, now and then.
     fn look_for_dead(&mut self) -> Result<Option<Found>, Error> {
         if self.recovered.elapsed() < RECOVER_EVERY {
             return Ok(None);
         }
         self.recovered = Instant::now();
-        match self.seat.mailbox.recover(Some(self.seat.place), Proof::Lock) {
+        match self.seat.mailbox.recover(Whose::Others(self.seat.place), Proof::Lock) {
             0 => Ok(None),
             _ => self.take(),
         }
