@@ -35,7 +35,8 @@ use crate::options::{Options, Role};
 use crate::outgoing::Outgoing;
 use crate::receiver::Receiver;
 use crate::ring::claim::Reader;
-use crate::ring::lane::{Lane, Producer};
+use crate::ring::lane::Lane;
+use crate::ring::producer::Producer;
 use crate::sender::Sender;
 use crate::wait::Wait;
 

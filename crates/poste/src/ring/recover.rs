@@ -41,8 +41,8 @@ mod tests {
 
     use super::*;
     use crate::ring::claim::Reader;
-    use crate::ring::lane::{Kind, Producer};
     use crate::ring::layout::Place;
+    use crate::ring::producer::{Kind, Producer};
 
     fn file(size: usize) -> OwnedFd {
         let file = rustix::fs::memfd_create("lane", rustix::fs::MemfdFlags::CLOEXEC).unwrap();

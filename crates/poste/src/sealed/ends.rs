@@ -12,8 +12,8 @@ use crate::error::{Error, Kind};
 use crate::limits::{HELD_MAX, PRIORITY_MAX, RINGS_MAX};
 use crate::mechanism::{Arrival, Frame, News, Pollable, RecvEnd, SendEnd};
 use crate::ring::claim::{Reader, Wanted};
-use crate::ring::lane::{Kind as MessageKind, Obstacle, Producer};
 use crate::ring::layout::{Place, Word};
+use crate::ring::producer::{Kind as MessageKind, Obstacle, Producer};
 use crate::wait::{Halt, Wait};
 
 /// The memory as its receiver has it.

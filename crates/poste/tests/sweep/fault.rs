@@ -13,8 +13,9 @@ use rustix::process::{Signal, getpid, kill_process};
 use crate::copies;
 use crate::letter::Letter;
 use crate::operations::{Fate, Operation};
-use crate::ring::lane::{Kind, Lane, Producer};
+use crate::ring::lane::Lane;
 use crate::ring::layout::Place;
+use crate::ring::producer::{Kind, Producer};
 use crate::tally::{ALL, Tally};
 
 /// The lane of a sender that is gone, gone on with by this program itself.

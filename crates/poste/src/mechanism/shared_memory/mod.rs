@@ -24,6 +24,7 @@ mod participants;
 mod receiving;
 mod sending;
 mod spinner;
+mod taking;
 mod waking;
 mod watcher;
 

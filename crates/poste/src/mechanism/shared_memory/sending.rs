@@ -15,8 +15,8 @@ use crate::error::{Error, Kind};
 use crate::limits::{HELD_MAX, PRIORITY_MAX};
 use crate::mechanism::{Frame, Opened, Opening, Pollable, SendEnd};
 use crate::options::Options;
-use crate::ring::lane::{self, Obstacle, Producer};
 use crate::ring::layout::{Part, Place, participant};
+use crate::ring::producer::{self, Obstacle, Producer};
 use crate::ring::wake;
 use crate::wait::{Halt, Wait};
 
@@ -206,7 +206,7 @@ impl Sending {
     #[inline]
     fn write(&mut self, place: Place, frame: &Frame<'_>) {
         let priority = frame.priority.min(PRIORITY_MAX) as u8;
-        let kind = lane::Kind { priority, raw: self.raw };
+        let kind = producer::Kind { priority, raw: self.raw };
         self.producer.write(place, kind, frame.sequence, frame.sender);
         if !frame.more || self.producer.held() >= HELD_MAX {
             self.publish();
