@@ -1,5 +1,7 @@
 //! Any bytes in the files of a mailbox, before and while it is used: errors or wrong messages, never a
-//! panic, a hang or a read out of bounds. The input is a row of changes: which file, where, what.
+//! panic, a hang or a read out of bounds. The input is a row of changes: which file (the header with
+//! its table, or a lane with all its descriptors, of the sender that lives or of one that is gone),
+//! where, what.
 
 #![no_main]
 
@@ -22,15 +24,24 @@ fuzz_target!(|input: &[u8]| {
         let outgoing = Outgoing::from(&body).priority(u16::from(number % 3));
         sender.try_send(outgoing).expect("it is empty");
     }
+    // What a sender that is gone has left: a lane without one.
+    let _ = Sender::open("shm:fuzz").map(|mut sender| sender.try_send("left").is_ok());
     for change in input.chunks_exact(11) {
-        let (file, size) = if change[0] & 1 == 0 { ("header", 36_864) } else { ("lane.0.1", 8192) };
-        let at = u64::from(u16::from_le_bytes([change[1], change[2]])) * 8 % size;
-        if let Ok(file) = std::fs::File::options().write(true).open(folder.join(file)) {
+        let names = std::fs::read_dir(&folder).into_iter().flatten().flatten();
+        let mut files: Vec<_> = names.map(|file| file.path()).collect();
+        files.sort();
+        let at = u64::from(u16::from_le_bytes([change[1], change[2]])) * 8 % 36_864;
+        let file = files.get(usize::from(change[0] >> 2) % files.len().max(1));
+        let file = file.and_then(|file| std::fs::File::options().write(true).open(file).ok());
+        // What is set aside is shorter, and nobody reads it.
+        if let Some(file) = file.filter(|file| file.metadata().is_ok_and(|it| it.len() > at + 8)) {
             file.write_all_at(&change[3..], at).expect("it is long enough");
         }
         let _ = receiver.try_recv().map(|message| message.len());
         let _ = receiver.try_recv().map(poste::Message::acknowledge);
         let _ = sender.try_send(&[7; 5000]);
+        let _ = receiver.try_recv().map(poste::Message::reject);
+        let _ = (poste::info("shm:fuzz").is_ok(), receiver.facts(), sender.facts());
         if change[0] & 2 != 0 {
             let _ = Sender::open("shm:fuzz").map(|mut sender| sender.try_send("another").is_ok());
             let _ = Receiver::open("shm:fuzz").map(|mut receiver| receiver.try_recv().is_ok());

@@ -440,11 +440,15 @@ Examples:
   poste recv --raw -f --timeout 10ms udp:127.0.0.1:0 || echo 'nobody wrote'
   poste send --create todo resize; poste recv --remove todo -- tr a-z A-Z
   poste recv unix:./jobs -- tr a-z A-Z & poste send --timeout 5s unix:./jobs hi; wait
+  poste recv 'unix:./m?sealed' & poste send --timeout 5s 'unix:./m?sealed' hi; wait
 
 A message is acknowledged when COMMAND ends with 0. Otherwise, and if this program
 is killed, a mailbox (shm:) hands it out again, to any receiver, with
 POSTE_REDELIVERED=1; made with ?deliveries=N it does so N times in all and then
-sets the message aside, where poste info shows it. Elsewhere it is lost.";
+sets the message aside, where poste info shows it. Elsewhere it is lost.
+
+With ?sealed at both ends, messages at unix: and seqpacket: go through memory that
+neither side can cut short under the other: for two that don't trust each other.";
 
 const CALL_EXAMPLES: &str = "\
 Examples:
@@ -465,7 +469,11 @@ const CREATE_EXAMPLES: &str = "\
 Examples:
   poste create 'work?deliveries=3' && poste remove work
   poste create fifo:./log && poste remove fifo:./log
-  poste create --capacity 4 --message-size 1K mq:/few && poste remove mq:/few";
+  poste create --capacity 4 --message-size 1K mq:/few && poste remove mq:/few
+
+A mailbox is made with ?deliveries=N so that a message given back N times is set
+aside, and with ?huge-pages so that messages lie on pages of 2 MiB; where the
+kernel gives none, that is an error.";
 
 const REMOVE_EXAMPLES: &str = "\
 Examples:

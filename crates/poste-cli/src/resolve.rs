@@ -70,7 +70,7 @@ pub(crate) fn calling(args: &Call) -> Result<Target, Failure> {
     let channel = &args.channel;
     check_lines(args.printing.lines, is_raw(channel))?;
     let (address, mechanism) = place(&args.address)?;
-    check_way_back(mechanism)?;
+    check_way_back(&address, mechanism)?;
     let can = &mechanism.capabilities;
     if args.half_close && can.named && !can.connections {
         return Err(Failure::new(
@@ -93,7 +93,7 @@ pub(crate) fn answering(args: &Reply) -> Result<Target, Failure> {
     let channel = &args.channel;
     check_lines(args.lines, is_raw(channel))?;
     let (address, mechanism) = place(&args.address)?;
-    check_way_back(mechanism)?;
+    check_way_back(&address, mechanism)?;
     let mark = mark_of(args.lines, channel.c_string);
     let options = framed(opening(channel), mechanism, is_raw(channel), mark);
     let makes_name = !channel.connect && mechanism.capabilities.made_by_listening;
@@ -149,6 +149,10 @@ pub(crate) fn relaying_both(args: &Relay) -> Result<(Target, Target), Failure> {
     let (from, to) = relaying(args)?;
     let refused = |what: String, hint: &str| Err(Failure::new(Code::Usage, what, hint));
     for end in [&from, &to] {
+        if is_sealed(&end.address) {
+            let what = format!("cannot join {}: sealed memory goes one way", end.address);
+            return refused(what, "leave out sealed, or --both");
+        }
         if !end.mechanism.capabilities.connections || !end.mechanism.capabilities.named {
             let what = format!("{}: has no connections that go both ways", end.address.scheme());
             return refused(what, "use unix:, seqpacket: or tcp:, or leave --both out");
@@ -187,8 +191,20 @@ fn check_lines(lines: bool, is_raw: bool) -> Result<(), Failure> {
     ))
 }
 
+/// Whether messages go through memory that only one side writes.
+fn is_sealed(address: &Address) -> bool {
+    address.options().iter().any(|(name, _)| name == "sealed")
+}
+
 /// Answers need a way back. What a descriptor has is seen when it is opened.
-fn check_way_back(mechanism: &Mechanism) -> Result<(), Failure> {
+fn check_way_back(address: &Address, mechanism: &Mechanism) -> Result<(), Failure> {
+    if is_sealed(address) {
+        return Err(Failure::new(
+            Code::Usage,
+            format!("cannot call over {address}: sealed memory goes one way"),
+            "leave out sealed",
+        ));
+    }
     let can = &mechanism.capabilities;
     if can.way_back || !can.named { Ok(()) } else { Err(later::calls(mechanism.scheme)) }
 }

@@ -87,6 +87,8 @@ fn what_makes_no_sense_is_2() {
         ("create jobs --capacity 0", "room for a message"),
         ("create jobs --message-size 0", "room for a message"),
         ("create jobs?deliveries=0", "deliveries"),
+        ("create jobs?huge-pages=2M", "huge-pages"),
+        ("create mq:/x?huge-pages", "huge-pages"),
         ("send jobs x --listen", "listen"),
         ("send jobs x --raw --type 3", "no type"),
         ("recv jobs --lines", "--raw"),

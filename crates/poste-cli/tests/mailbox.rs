@@ -6,7 +6,7 @@ use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
-use command::{Outcome, Scratch};
+use command::{Outcome, Scratch, skip};
 
 /// The objects that a command printed as JSON, one a line.
 #[track_caller]
@@ -154,6 +154,29 @@ fn a_message_that_fails_too_often_is_set_aside_where_info_shows_it() {
     let script = format!("cat '{folder}'/aside.*");
     let kept = std::process::Command::new("sh").args(["-c", &script]).output().unwrap();
     assert_eq!(kept.stdout, b"poison");
+}
+
+#[test]
+fn a_mailbox_is_made_on_huge_pages_and_info_shows_it() {
+    let (scratch, memory) = (Scratch::new(), tempfile::tempdir_in("/dev/shm").unwrap());
+    let run = |arguments: &[&str]| {
+        let mut command = scratch.poste(arguments);
+        Outcome::of(&command.env("POSTE_DIR", memory.path().join("run")).output().unwrap())
+    };
+    let made = run(&["create", "jobs?huge-pages"]);
+    if made.code == Some(1) {
+        assert!(made.err.contains("huge page"), "{made:?}");
+        assert!(made.err.contains("hint: ") && made.err.contains("huge-pages"), "{made:?}");
+        return skip("a_mailbox_is_made_on_huge_pages_and_info_shows_it", &made.err);
+    }
+    made.prints("");
+    run(&["send", "jobs?huge-pages", "hello"]).prints("");
+    let told = run(&["info", "jobs", "--json"]).out;
+    let info: serde_json::Value = serde_json::from_slice(&told).unwrap();
+    assert_eq!((&info["huge_pages"], &info["memory"]), (&2_097_152.into(), &2_097_152.into()));
+    run(&["recv", "jobs"]).prints("hello\n");
+    run(&["create", "small"]).prints("");
+    run(&["send", "small?huge-pages", "hello"]).fails(1, "huge pages");
 }
 
 /// A worker that says which message it has, and then works for longer than any test.

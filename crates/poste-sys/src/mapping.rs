@@ -3,7 +3,8 @@
 //!
 //! What lies beyond the end of the file would be SIGBUS, so the mapping knows how much of it the
 //! file backs, asks again when more is wanted, and refuses the rest. A file that is cut short while
-//! it is mapped is outside of this: its owner keeps others from writing it. Sources: mmap(2).
+//! it is mapped is outside of this: its owner keeps others from writing it.
+//! Sources: mmap(2), madvise(2).
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::ptr::NonNull;
@@ -23,10 +24,23 @@ pub enum Access {
     Write,
 }
 
+/// What a mapping lies on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pages {
+    /// The machine's pages.
+    Small,
+    /// Pages of [`HUGE_PAGE`] bytes, as far as [`Mapping::extend`] has made them such.
+    Huge,
+}
+
+/// The size of a huge page, in bytes.
+pub const HUGE_PAGE: usize = 2 << 20;
+
 /// A part of a file, mapped.
 #[derive(Debug)]
 pub struct Mapping {
     start: NonNull<u8>,
+    pages: Pages,
     /// How much is mapped, in bytes.
     size: usize,
     /// How much of it may be reached as words: what the file backed when it was mapped for writing.
@@ -64,29 +78,54 @@ impl Mapping {
     /// # Errors
     /// What the system said.
     pub fn new(file: OwnedFd, offset: usize, size: usize, access: Access) -> Result<Self, Errno> {
+        Mapping::on(Pages::Small, file, offset, size, access)
+    }
+
+    /// As [`Mapping::new`], so that what the file has on such pages is mapped as such pages; `offset`
+    /// and `size` are multiples of them.
+    ///
+    /// # Errors
+    /// What the system said.
+    pub fn on(
+        pages: Pages,
+        file: OwnedFd,
+        offset: usize,
+        size: usize,
+        access: Access,
+    ) -> Result<Self, Errno> {
         let protection = match access {
             Access::Read => libc::PROT_READ,
             Access::Write => libc::PROT_READ | libc::PROT_WRITE,
         };
         let place = libc::off_t::try_from(offset).map_err(|_| Errno::OVERFLOW)?;
-        // SAFETY: a new mapping at an address of the kernel's choice touches no memory of ours.
+        let (at, fixed) = match pages {
+            Pages::Small => (std::ptr::null_mut(), 0),
+            Pages::Huge => (addresses(size)?, libc::MAP_FIXED),
+        };
+        // SAFETY: a new mapping at an address of the kernel's choice, or in place of one that is ours alone and that nobody has seen.
         let start = unsafe {
             libc::mmap(
-                std::ptr::null_mut(),
+                at,
                 size,
                 protection,
-                libc::MAP_SHARED | libc::MAP_NORESERVE,
+                libc::MAP_SHARED | libc::MAP_NORESERVE | fixed,
                 file.as_raw_fd(),
                 place,
             )
         };
         if start == libc::MAP_FAILED {
-            return Err(last_errno());
+            let errno = last_errno();
+            if !at.is_null() {
+                // SAFETY: as above: this is the whole of it.
+                unsafe { libc::munmap(at, size) };
+            }
+            return Err(errno);
         }
         let start = NonNull::new(start.cast()).ok_or(Errno::NOMEM)?;
         let mut mapping = Mapping {
             words: 0,
             start,
+            pages,
             size,
             offset,
             backed: AtomicUsize::new(0),
@@ -114,6 +153,7 @@ impl Mapping {
         Mapping {
             words: 0,
             start: NonNull::dangling(),
+            pages: Pages::Small,
             size: 0,
             offset: 0,
             backed: AtomicUsize::new(size),
@@ -134,6 +174,58 @@ impl Mapping {
     #[inline]
     pub fn backed(&self) -> usize {
         self.backed.load(Ordering::Relaxed)
+    }
+
+    /// Reserves what the mapping holds of the file up to `size` bytes, as [`reserve`] does; on huge
+    /// pages the kernel then moves what is new, and all that the file has if that was all it had, onto
+    /// such (madvise(2), MADV_COLLAPSE, since Linux 6.1): their number is only then what
+    /// [`Mapping::backed`] says.
+    ///
+    /// # Errors
+    /// `ENOSPC` as there. Of huge pages: `EINVAL` where there are none for this file, `ENOMEM`,
+    /// `EAGAIN` and `EBUSY` where none is free now.
+    pub fn extend(&self, size: usize) -> Result<(), Errno> {
+        let to = self.offset.checked_add(size).ok_or(Errno::OVERFLOW)?;
+        match self.pages {
+            Pages::Small => reserve(self.file(), to)?,
+            Pages::Huge => {
+                crate::segment::reserve(self.file(), self.offset as u64, size as u64)?;
+                self.gather(self.backed(), size)?;
+            }
+        }
+        self.measure().map(drop)
+    }
+
+    /// Sees to it that all that the file has lies on huge pages, where it is to.
+    ///
+    /// # Errors
+    /// As [`Mapping::extend`].
+    pub fn settle(&self) -> Result<(), Errno> {
+        if self.pages == Pages::Huge { self.gather(0, self.backed()) } else { Ok(()) }
+    }
+
+    /// Moves bytes of the mapping onto huge pages; those that lie there already stay.
+    fn gather(&self, from: usize, to: usize) -> Result<(), Errno> {
+        let (from, to) = (from / HUGE_PAGE * HUGE_PAGE, to.min(self.size));
+        if from >= to {
+            return Ok(());
+        }
+        for tries in 0.. {
+            // SAFETY: within the mapping; the bytes stay what they are, whoever reads them meanwhile.
+            let done = unsafe {
+                let start = self.start.as_ptr().add(from);
+                libc::madvise(start.cast(), to - from, libc::MADV_COLLAPSE)
+            };
+            if done == 0 {
+                break;
+            }
+            match last_errno() {
+                // Another had one of the pages in its hands just then.
+                Errno::AGAIN | Errno::BUSY if tries < GATHER_TRIES => std::thread::yield_now(),
+                errno => return Err(errno),
+            }
+        }
+        Ok(())
     }
 
     /// Asks the system anew how much of the mapping the file backs; it is never taken to shrink.
@@ -294,6 +386,29 @@ impl Drop for Mapping {
     }
 }
 
+/// How often pages that others have in their hands are asked for.
+const GATHER_TRIES: u32 = 20;
+
+/// Addresses for a mapping on huge pages, which begins on one: held by a mapping of nothing.
+fn addresses(size: usize) -> Result<*mut libc::c_void, Errno> {
+    let all = size.checked_add(HUGE_PAGE).ok_or(Errno::NOMEM)?;
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+    // SAFETY: a new mapping at an address of the kernel's choice touches no memory of ours.
+    let start = unsafe { libc::mmap(std::ptr::null_mut(), all, libc::PROT_NONE, flags, -1, 0) };
+    if start == libc::MAP_FAILED {
+        return Err(last_errno());
+    }
+    let before = start.addr().next_multiple_of(HUGE_PAGE) - start.addr();
+    let middle = start.wrapping_byte_add(before);
+    for (at, size) in [(start, before), (middle.wrapping_byte_add(size), HUGE_PAGE - before)] {
+        if size > 0 {
+            // SAFETY: these are the two rims of what was just mapped, which nobody has seen.
+            unsafe { libc::munmap(at, size) };
+        }
+    }
+    Ok(middle)
+}
+
 /// Reserves a file's bytes up to `size`, so that touching them can't fail, and makes it that long.
 ///
 /// # Errors
@@ -326,6 +441,46 @@ mod tests {
         assert!(!mapping.copy_out(4096, 1, &mut bytes));
         reserve(mapping.file(), 8192).unwrap();
         assert!(mapping.slice_mut(4096, 4096).is_some(), "it has grown");
+    }
+
+    #[test]
+    fn what_is_extended_on_huge_pages_lies_on_them() {
+        let file = rustix::fs::memfd_create("mapping", rustix::fs::MemfdFlags::CLOEXEC).unwrap();
+        let map = |size, access| {
+            let file = rustix::io::fcntl_dupfd_cloexec(&file, 0).unwrap();
+            Mapping::on(Pages::Huge, file, HUGE_PAGE, size, access).unwrap()
+        };
+        let (mut one, two) = (map(4 * HUGE_PAGE, Access::Write), map(HUGE_PAGE * 4, Access::Read));
+        assert_eq!(one.start.addr().get() % HUGE_PAGE, 0);
+        assert!(one.slice_mut(0, 1).is_none(), "nothing is reserved");
+        match one.extend(HUGE_PAGE) {
+            Err(Errno::INVAL | Errno::NOMEM | Errno::AGAIN | Errno::BUSY) => {
+                let name = "what_is_extended_on_huge_pages_lies_on_them";
+                return crate::testing::skip(name, "the kernel gives no huge pages");
+            }
+            done => done.unwrap(),
+        }
+        one.slice_mut(HUGE_PAGE - 8, 8).unwrap().fill(7);
+        assert_eq!(two.slice(HUGE_PAGE - 8, 8).unwrap(), [7; 8]);
+        one.extend(3 * HUGE_PAGE).unwrap();
+        one.slice_mut(3 * HUGE_PAGE - 8, 8).unwrap().fill(9);
+        assert_eq!(two.slice(3 * HUGE_PAGE - 8, 8).unwrap(), [9; 8]);
+        one.settle().unwrap();
+        assert_eq!(one.backed(), 3 * HUGE_PAGE);
+        let maps = std::fs::read_to_string("/proc/self/smaps").unwrap();
+        let of = |mapping: &Mapping| {
+            let begins = format!("{:x}-", mapping.start.addr());
+            let mut lines = maps.lines().skip_while(|line| !line.starts_with(&begins));
+            let line = lines.find_map(|line| line.strip_prefix("ShmemPmdMapped:")).unwrap();
+            line.trim().trim_end_matches(" kB").parse::<usize>().unwrap() << 10
+        };
+        assert_eq!(of(&one), 3 * HUGE_PAGE);
+        assert!(of(&two) >= 2 * HUGE_PAGE, "who only reads maps them as such too");
+        let gap = maps.lines().any(|line| {
+            line.starts_with(&format!("{:x}-", one.start.addr().get() + 4 * HUGE_PAGE))
+                && line.contains("---p")
+        });
+        assert!(!gap, "the rims are given back");
     }
 
     #[test]

@@ -37,6 +37,8 @@ enum How {
     Send,
     Feed,
     Loan,
+    /// As `Loan`, in a mailbox on huge pages.
+    LoanHuge,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -65,6 +67,7 @@ const PAYS: With = With::Poste(Spin::WhileItPays, How::Send);
 const NEVER: With = With::Poste(Spin::Never, How::Send);
 const FED: With = With::Poste(Spin::WhileItPays, How::Feed);
 const LOAN: With = With::Poste(Spin::WhileItPays, How::Loan);
+const HUGE: With = With::Poste(Spin::WhileItPays, How::LoanHuge);
 
 static ROWS: &[Row] = &[
     row("round trip, two cores, bare", Work::RoundTrip, With::Bare, 64, 1, false),
@@ -82,8 +85,10 @@ static ROWS: &[Row] = &[
     row("one way 1024, feed and recv_many", Work::OneWay, FED, 1024, 1, false),
     row("one way 65536, bare", Work::OneWay, With::Bare, 65536, 1, false),
     row("one way 65536, loan", Work::OneWay, LOAN, 65536, 1, false),
+    row("one way 65536, loan, huge pages", Work::OneWay, HUGE, 65536, 1, false),
     row("one way 1048576, bare", Work::OneWay, With::Bare, 1 << 20, 1, false),
     row("one way 1048576, loan", Work::OneWay, LOAN, 1 << 20, 1, false),
+    row("one way 1048576, loan, huge pages", Work::OneWay, HUGE, 1 << 20, 1, false),
     row("four to one 64, send", Work::OneWay, PAYS, 64, 4, false),
     row("four to one 4096, send", Work::OneWay, PAYS, 4096, 4, false),
 ];
@@ -106,6 +111,7 @@ fn main() {
         .iter()
         .enumerate()
         .filter(|(_, row)| filter.is_none_or(|filter| row.name.contains(filter.as_str())))
+        .filter(|(_, row)| is_possible(row))
         .collect();
     let mut results = vec![Vec::new(); ROWS.len()];
     for _ in 0..repeat {
@@ -343,6 +349,24 @@ enum Side {
     Both,
 }
 
+/// How a row's mailbox is made.
+fn making(row: &Row) -> Options {
+    match row.with {
+        With::Poste(_, How::LoanHuge) => Options::new().huge_pages(),
+        _ => Options::new(),
+    }
+}
+
+/// Whether this machine has what a row needs.
+fn is_possible(row: &Row) -> bool {
+    let name = format!("shm:bench-try-{}", std::process::id());
+    let made = poste::create(&name, &making(row));
+    if let Err(error) = &made {
+        println!("{:40} left out: {error}", row.name);
+    }
+    poste::remove(&name).is_ok() && made.is_ok()
+}
+
 /// One direction, over poste or bare.
 struct Channel {
     sender: Option<Sender>,
@@ -364,7 +388,7 @@ impl Channel {
         match row.with {
             With::Poste(spin, how) => {
                 channel.how = how;
-                let options = Options::new().create().spin(spin);
+                let options = making(row).create().spin(spin);
                 let address = format!("shm:{name}");
                 match side {
                     Side::Sender => {
@@ -381,7 +405,7 @@ impl Channel {
         }
         if side == Side::Both && channel.ring.is_none() {
             let address = format!("shm:{name}");
-            let _ = poste::create(&address, &Options::new());
+            let _ = poste::create(&address, &making(row));
         }
         channel
     }
@@ -398,7 +422,7 @@ impl Channel {
             return ring.send(number, size);
         }
         let Some(sender) = &mut self.sender else { panic!("no sender") };
-        if self.how == How::Loan {
+        if matches!(self.how, How::Loan | How::LoanHuge) {
             let mut loan = sender.loan(size).unwrap();
             fill(&mut loan, number);
             loan.send().unwrap();

@@ -155,6 +155,9 @@ fn words(options: &Options) -> Vec<String> {
         shared: _,
         spin: _,
         deliveries: _,
+        huge_pages: _,
+        // Such an end isn't one descriptor.
+        sealed: _,
     } = options;
     let mut words = Vec::new();
     match framing {

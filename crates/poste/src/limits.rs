@@ -141,6 +141,9 @@ pub const MAILBOX_TRIES: usize = 100;
 /// Messages up to this size are copied out of shared memory; larger ones are lent in place.
 pub const LEND_ABOVE: usize = 4 << 10;
 
+/// How many messages in a row a receiver takes from one lane while others may have some as urgent.
+pub const LANE_STREAK: u32 = 64;
+
 /// How many messages fed to a lane are held back at most: what the receiver gets at once.
 pub const HELD_MAX: usize = 64;
 

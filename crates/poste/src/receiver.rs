@@ -87,6 +87,9 @@ impl Receiver {
         let address = Address::parse(address).map_err(|error| error.on("open", &address))?;
         let on = |error: Error| error.on("open", &address);
         let (mechanism, options) = resolve(&address, options).map_err(on)?;
+        if options.sealed {
+            return crate::sealed::receiver_at(&address, &options).map_err(on);
+        }
         let opened = (mechanism.open_receiver)(&Opening { address: &address, options: &options })
             .map_err(on)?;
         Ok(Receiver::over(mechanism, opened, options))
@@ -214,7 +217,6 @@ impl Receiver {
     }
 
     /// What the end itself waits on: it shows what [`Receiver::has_more`] doesn't.
-    #[cfg(feature = "futures")]
     pub(crate) fn watched(&mut self) -> Result<Pollable<'_>, Error> {
         self.taken.end.pollable().map_err(|error| error.on("poll", &self.address))
     }

@@ -17,30 +17,48 @@ use poste_sys::mapping::{Access, Mapping};
 use rustix::fs::{MemfdFlags, SealFlags};
 use rustix::io::Errno;
 
-use self::ends::{Receiving, Sending};
+use self::connecting::Connecting;
+use self::ends::{Memory, Receiving, Sending};
+use self::listening::Listening;
 use crate::address::Address;
 use crate::capabilities::{Capabilities, Identity, Peers, Priorities, Unit};
 use crate::credentials::{Allowed, Credentials};
 use crate::duplex::Duplex;
 use crate::error::{Error, Kind};
 use crate::limits::{
-    LANE_DESCRIPTORS, LANE_SIZE, MAILBOX_CAPACITY_MAX, MAILBOX_MESSAGE_MAX, PRIORITY_MAX,
+    LANE_DESCRIPTORS, LANE_SIZE, MAILBOX_CAPACITY_MAX, MAILBOX_MESSAGE_MAX, PRIORITY_MAX, READ_MAX,
     SEALED_MAX,
 };
 use crate::mechanism::{EndTraits, Mechanism, Opened, RecvEnd, SendEnd, no_objects};
 use crate::object::Listing;
-use crate::options::Options;
+use crate::options::{Options, Role};
 use crate::outgoing::Outgoing;
 use crate::receiver::Receiver;
 use crate::ring::claim::Reader;
-use crate::ring::lane::{Lane, Producer};
+use crate::ring::lane::Lane;
+use crate::ring::producer::Producer;
 use crate::sender::Sender;
 use crate::wait::Wait;
 
+mod connecting;
 mod ends;
+mod listening;
 
-/// Sealed memory.
-static MECHANISM: Mechanism = Mechanism {
+/// Sealed memory over a connection that is there.
+static MECHANISM: Mechanism = PLAIN;
+
+/// Sealed memory at a socket's address: each sender has its own.
+static LISTENING: Mechanism = Mechanism {
+    capabilities: Capabilities {
+        many_senders: true,
+        made_by_listening: true,
+        ..PLAIN.capabilities
+    },
+    open_sender: |opening| open_sender(opening.address, opening.options),
+    ..PLAIN
+};
+
+const PLAIN: Mechanism = Mechanism {
     scheme: "sealed",
     title: "sealed shared memory",
     example: "sealed:",
@@ -69,6 +87,64 @@ static MECHANISM: Mechanism = Mechanism {
 fn nameless() -> Error {
     Error::new(Kind::NotSupported, "sealed memory has no name to open it by")
         .with_hint("make it over a Unix connection with Receiver::sealed and Sender::sealed")
+}
+
+/// Opens the sending end at a socket's address, as [`Options::sealed`] says.
+pub(crate) fn sender_at(address: &Address, options: &Options) -> Result<Sender, Error> {
+    let opened = open_sender(address, options)?;
+    Ok(Sender::over(&LISTENING, opened, options.clone()))
+}
+
+fn open_sender(address: &Address, options: &Options) -> Result<Opened<dyn SendEnd>, Error> {
+    check(options, Role::Connect)?;
+    let sender = Sender::open_with(address.bare().to_string(), &of_connection(options))?;
+    let address = sender.address().clone();
+    let end = Connecting::new(Line::new(sender.into_duplex()?), options.clone())?;
+    let traits = traits(MAILBOX_MESSAGE_MAX, LANE_DESCRIPTORS);
+    Ok(Opened { end: Box::new(end), traits: EndTraits { capacity: None, ..traits }, address })
+}
+
+/// Opens the receiving end at a socket's address, as [`Options::sealed`] says.
+pub(crate) fn receiver_at(address: &Address, options: &Options) -> Result<Receiver, Error> {
+    check(options, Role::Listen)?;
+    let sizes = Sizes::of(options)?;
+    let listener = Receiver::open_with(address.bare().to_string(), &of_connection(options))?;
+    let address = listener.address().clone();
+    let end: Box<dyn RecvEnd> = Box::new(Listening::new(listener, options.clone())?);
+    let opened = Opened { end, traits: traits(sizes.bodies / 4, sizes.slots), address };
+    Ok(Receiver::over(&LISTENING, opened, options.clone()))
+}
+
+/// Refuses what sealed memory can't be opened with.
+fn check(options: &Options, role: Role) -> Result<(), Error> {
+    let refused = |kind, detail, hint: &'static str| Err(Error::new(kind, detail).with_hint(hint));
+    if options.role.is_some_and(|asked| asked != role) {
+        let detail = "of sealed memory the receiver listens, and the sender connects";
+        return refused(Kind::Invalid, detail, "leave out --listen and --connect");
+    }
+    if options.is_raw() {
+        let detail = "only poste can be at the other end of sealed memory";
+        return refused(Kind::Invalid, detail, "leave out --raw, or sealed");
+    }
+    if options.check {
+        let detail = "what lies in sealed memory is on no wire";
+        return refused(Kind::NotSupported, detail, "leave out check");
+    }
+    Ok(())
+}
+
+/// How the connection beside the memory is opened.
+fn of_connection(options: &Options) -> Options {
+    Options {
+        sealed: false,
+        capacity: None,
+        // Nothing long is said there.
+        message_size: Some(READ_MAX),
+        take: None,
+        body_only: false,
+        half_close: false,
+        ..options.clone()
+    }
 }
 
 /// What the sender says first.
@@ -111,11 +187,12 @@ impl Receiver {
     /// limit; what the system said where the memory isn't there.
     pub fn sealed(connection: Duplex, options: &Options, wait: Wait) -> Result<Receiver, Error> {
         let mut line = Line::new(connection);
-        let offered = line.offer(options, wait.begin());
-        let (lane, bodies, message_size) = offered.map_err(|error| error.on("share", &SHOWN))?;
-        let traits = traits(message_size, lane.slots());
-        let reader = Reader::new(lane);
-        let end: Box<dyn RecvEnd> = Box::new(Receiving { line, reader, bodies, body: Vec::new() });
+        let wait = wait.begin();
+        let heard = line.hear_hello(options, wait);
+        let offered = heard.and_then(|()| line.offer(options, wait));
+        let (memory, message_size) = offered.map_err(|error| error.on("share", &SHOWN))?;
+        let traits = traits(message_size, memory.reader.lane().slots());
+        let end: Box<dyn RecvEnd> = Box::new(Receiving { line, memory, body: Vec::new() });
         let opened = Opened { end, traits, address: address()? };
         Ok(Receiver::over(&MECHANISM, opened, options.clone()))
     }
@@ -133,14 +210,13 @@ impl Sender {
     /// `Disconnected`, `NotSupported` as there.
     pub fn sealed(connection: Duplex, options: &Options, wait: Wait) -> Result<Sender, Error> {
         let mut line = Line::new(connection);
-        let taken = line.take(options, wait.begin());
-        let (lane, bodies) = taken.map_err(|error| error.on("share", &SHOWN))?;
-        let (slots, size) = (lane.slots(), bodies.backed());
-        let capacity = options.capacity.map_or(slots, |messages| messages as u64);
-        let producer = Producer::resume(lane, bodies, capacity);
-        let producer = producer.map_err(|fault| corrupt(fault).on("share", &SHOWN))?;
-        let traits = traits(size / 4, slots);
-        let end: Box<dyn SendEnd> = Box::new(Sending { line, producer, room: None, refused: 0 });
+        let wait = wait.begin();
+        let asked = line.ask(wait).and_then(|()| line.take(options, wait));
+        let producer = asked.map_err(|error| error.on("share", &SHOWN))?;
+        let slots = producer.lane().slots();
+        let end = Sending::new(line, producer, None);
+        let traits = traits(end.message_size(), slots);
+        let end: Box<dyn SendEnd> = Box::new(end);
         let opened = Opened { end, traits, address: address()? };
         Ok(Sender::over(&MECHANISM, opened, options.clone()))
     }
@@ -151,6 +227,11 @@ const SHOWN: &str = "sealed memory";
 
 fn address() -> Result<Address, Error> {
     Address::new("sealed", "")
+}
+
+fn forked() -> Error {
+    Error::new(Kind::NotSupported, "this end belongs to the process that forked this one")
+        .with_hint("open it again in the child")
 }
 
 fn corrupt(detail: &'static str) -> Error {
@@ -192,30 +273,35 @@ impl Line {
         Line { to, from, peer: Credentials::default(), is_over: false, life }
     }
 
-    /// Hears who is there, and gives them new memory: its words, its bodies, its largest message.
-    fn offer(
-        &mut self,
-        options: &Options,
-        wait: Wait,
-    ) -> Result<(Arc<Lane>, Mapping, usize), Error> {
+    /// Hears who is there.
+    fn hear_hello(&mut self, options: &Options, wait: Wait) -> Result<(), Error> {
         let hello = self.from.recv_wait(wait)?;
         let (peer, is_hello) = (*hello.sender(), hello[..] == *HELLO);
         self.meet(peer, options)?;
-        if !is_hello {
-            return Err(corrupt("the other side doesn't ask for sealed memory"));
+        if is_hello {
+            return Ok(());
         }
+        Err(corrupt("the other side doesn't ask for sealed memory"))
+    }
+
+    /// Gives whoever said hello new memory: what the receiver has of it, and the largest message.
+    fn offer(&mut self, options: &Options, wait: Wait) -> Result<(Memory, usize), Error> {
         let sizes = Sizes::of(options)?;
         let file = sizes.make()?;
         let body = sizes.write();
         let descriptors = [file.as_fd()];
         self.to.send_wait(Outgoing::from(&body).descriptors(&descriptors), wait)?;
         let (lane, bodies) = sizes.map(file, Access::Read)?;
-        Ok((lane, bodies, sizes.bodies / 4))
+        Ok((Memory { reader: Reader::new(lane), bodies }, sizes.bodies / 4))
     }
 
-    /// Says hello, and takes the memory that is offered.
-    fn take(&mut self, options: &Options, wait: Wait) -> Result<(Arc<Lane>, Mapping), Error> {
-        self.to.send_wait(HELLO, wait)?;
+    /// Says hello.
+    fn ask(&mut self, wait: Wait) -> Result<(), Error> {
+        self.to.send_wait(HELLO, wait).map(drop)
+    }
+
+    /// Takes the memory that is offered.
+    fn take(&mut self, options: &Options, wait: Wait) -> Result<Producer, Error> {
         let mut offer = self.from.recv_wait(wait)?;
         let (peer, sizes) = (*offer.sender(), Sizes::read(&offer));
         let mut descriptors = offer.take_descriptors();
@@ -233,7 +319,9 @@ impl Line {
         sizes.check(file.as_fd())?;
         // What the other side left out is taken now: a page that isn't there would be SIGBUS.
         poste_sys::segment::reserve(file.as_fd(), 0, sizes.file() as u64).map_err(system)?;
-        sizes.map(file, Access::Write)
+        let (lane, bodies) = sizes.map(file, Access::Write)?;
+        let capacity = options.capacity.map_or(lane.slots(), |messages| messages as u64);
+        Producer::resume(lane, bodies, capacity).map_err(corrupt)
     }
 
     /// Refuses who is not to be trusted with it.
@@ -248,7 +336,7 @@ impl Line {
         if self.life.lasts() {
             return Ok(());
         }
-        Err(Error::new(Kind::NotSupported, "this end belongs to the process that forked this one"))
+        Err(forked())
     }
 
     /// Makes the other side look again.
@@ -341,7 +429,7 @@ impl Sizes {
         poste_sys::segment::reserve(file.as_fd(), 0, self.file() as u64).map_err(system)?;
         let copy = rustix::io::fcntl_dupfd_cloexec(&file, 3).map_err(system)?;
         let words = Mapping::new(copy, 0, self.control(), Access::Write).map_err(system)?;
-        Lane::format(&words, self.slots, [0, 0]);
+        Lane::format(&words, self.slots, self.control(), [0, 0]);
         words.word(ARMED).store(1, Ordering::Relaxed);
         rustix::fs::fcntl_add_seals(&file, SEALS).map_err(system)?;
         Ok(file)

@@ -108,6 +108,9 @@ impl Sender {
         let address = Address::parse(address).map_err(|error| error.on("open", &address))?;
         let on = |error: Error| error.on("open", &address);
         let (mechanism, options) = resolve(&address, options).map_err(on)?;
+        if options.sealed {
+            return crate::sealed::sender_at(&address, &options).map_err(on);
+        }
         let opened = (mechanism.open_sender)(&Opening { address: &address, options: &options })
             .map_err(on)?;
         Ok(Sender::over(mechanism, opened, options))

@@ -18,7 +18,12 @@ use crate::last_errno;
 /// A process that stands still between two calls of [`Traced::run`].
 #[derive(Debug)]
 pub struct Traced {
-    child: Child,
+    /// Where it was started to be traced; else somebody else has it.
+    child: Option<Child>,
+    /// What is stepped: the process's first thread, or another.
+    number: libc::pid_t,
+    /// The process.
+    process: libc::pid_t,
     /// Its end was seen.
     is_over: bool,
     /// ptrace is for the thread that started it.
@@ -43,10 +48,19 @@ pub enum Stop {
     Step,
     /// A system call begins or ends.
     Call,
-    /// It was sent this signal, which is kept from it.
+    /// It was sent this signal, which is kept from it; one to halt or to go on is only kept from it.
     Signal(i32),
     /// It is over.
     Over,
+}
+
+/// A system call, as the registers say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SystemCall {
+    /// Which.
+    pub number: i64,
+    /// What it returned; at its beginning an error.
+    pub result: i64,
 }
 
 impl Traced {
@@ -66,7 +80,9 @@ impl Traced {
         // SAFETY: the closure makes one system call and touches no memory, so it may run between fork and exec.
         unsafe { command.pre_exec(ask) };
         let child = command.spawn()?;
-        let mut traced = Traced { child, is_over: false, _thread: PhantomData };
+        let number = child.id() as libc::pid_t;
+        let (child, process) = (Some(child), number);
+        let mut traced = Traced { child, number, process, is_over: false, _thread: PhantomData };
         if traced.wait()? != Stop::Step {
             return Err(io::Error::other("it ended before its first instruction"));
         }
@@ -75,9 +91,34 @@ impl Traced {
         Ok(traced)
     }
 
-    /// The process, for its pipes and its number.
-    pub fn child(&mut self) -> &mut Child {
-        &mut self.child
+    /// Takes one thread of a process that runs already, and halts it; the others that are named here
+    /// stand still from now on. Who started the process has to wait for its end.
+    ///
+    /// # Errors
+    /// `EPERM` where the machine forbids tracing; `ESRCH` where one is gone.
+    pub fn seize(process: i32, thread: i32, others: &[i32]) -> Result<Traced, Errno> {
+        let of =
+            |number| Traced { child: None, number, process, is_over: false, _thread: PhantomData };
+        let halt = |mut traced: Traced| {
+            let options = libc::PTRACE_O_EXITKILL | libc::PTRACE_O_TRACESYSGOOD;
+            let seized = traced
+                .request(libc::PTRACE_SEIZE as i32, 0, options as usize)
+                .and_then(|()| traced.request(libc::PTRACE_INTERRUPT as i32, 0, 0))
+                .and_then(|()| traced.wait());
+            match seized {
+                Ok(_) => Ok(traced),
+                Err(errno) => {
+                    // It isn't ours to kill.
+                    traced.is_over = true;
+                    Err(errno)
+                }
+            }
+        };
+        for other in others {
+            // It stands still as long as nobody lets it go on; the process's end is its end.
+            halt(of(*other))?.is_over = true;
+        }
+        halt(of(thread))
     }
 
     /// Runs it so far, and says why it stands still.
@@ -90,14 +131,24 @@ impl Traced {
             Run::ToCall => libc::PTRACE_SYSCALL,
             Run::Step => libc::PTRACE_SINGLESTEP,
         };
-        self.request(request as i32, 0, 0)?;
-        self.wait()
+        loop {
+            self.request(request as i32, 0, 0)?;
+            match self.wait()? {
+                // Somebody halts what else runs on this machine, or lets it go on.
+                Stop::Signal(libc::SIGSTOP | libc::SIGCONT) => {}
+                stop => return Ok(stop),
+            }
+        }
     }
 
     /// Kills it where it stands, and waits for its end.
     pub fn kill(&mut self) {
         // One that is over can't be killed any more.
-        let _ = self.child.kill();
+        let _ = match &mut self.child {
+            Some(child) => child.kill().is_ok(),
+            // SAFETY: the call takes two numbers.
+            None => unsafe { libc::kill(self.process, libc::SIGKILL) == 0 },
+        };
         while !self.is_over {
             if self.wait().is_err() {
                 break;
@@ -136,32 +187,41 @@ impl Traced {
         self.peek(libc::PTRACE_PEEKUSER as i32, counter)
     }
 
+    /// The system call that it stands at the beginning or the end of; where it stands before the
+    /// instruction that makes one, the number is in `result`.
+    ///
+    /// # Errors
+    /// `ESRCH` where it is over.
+    #[cfg(target_arch = "x86_64")]
+    pub fn call(&self) -> Result<SystemCall, Errno> {
+        let peek = |register| self.peek(libc::PTRACE_PEEKUSER as i32, register);
+        let number = peek(std::mem::offset_of!(libc::user_regs_struct, orig_rax))?;
+        let result = peek(std::mem::offset_of!(libc::user_regs_struct, rax))?;
+        Ok(SystemCall { number: number as i64, result: result as i64 })
+    }
+
     #[cfg(target_arch = "x86_64")]
     fn peek(&self, request: i32, address: usize) -> Result<u64, Errno> {
         let mut word = 0_u64;
         // SAFETY: the call itself, unlike its wrapper, stores the word that it read, which outlives the call.
         let result = unsafe {
-            libc::syscall(libc::SYS_ptrace, request, self.number(), address, &raw mut word)
+            libc::syscall(libc::SYS_ptrace, request, self.number, address, &raw mut word)
         };
         if result == 0 { Ok(word) } else { Err(last_errno()) }
-    }
-
-    fn number(&self) -> libc::pid_t {
-        self.child.id() as libc::pid_t
     }
 
     fn request(&self, request: i32, address: usize, data: usize) -> Result<(), Errno> {
         let address = std::ptr::without_provenance_mut::<libc::c_void>(address);
         let data = std::ptr::without_provenance_mut::<libc::c_void>(data);
         // SAFETY: the requests that come here take numbers, and write no memory of ours.
-        match unsafe { libc::ptrace(request as _, self.number(), address, data) } {
+        match unsafe { libc::ptrace(request as _, self.number, address, data) } {
             -1 => Err(last_errno()),
             _ => Ok(()),
         }
     }
 
     fn wait(&mut self) -> Result<Stop, Errno> {
-        let pid = Pid::from_raw(self.number()).ok_or(Errno::SRCH)?;
+        let pid = Pid::from_raw(self.number).ok_or(Errno::SRCH)?;
         let status = rustix::io::retry_on_intr(|| waitpid(Some(pid), WaitOptions::empty()))?;
         let Some((_, status)) = status else { return Err(Errno::SRCH) };
         const CALL: i32 = libc::SIGTRAP | 0x80;

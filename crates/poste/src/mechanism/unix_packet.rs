@@ -25,7 +25,7 @@ pub static MECHANISM: Mechanism = Mechanism {
         made_by_listening: true,
         ..Capabilities::PLAIN
     },
-    settings: &["capacity", "message-size", "mode", "listen"],
+    settings: &["capacity", "message-size", "mode", "listen", "sealed"],
     create: |_| Err(made_by_listening()),
     open_sender: |opening| sender(opening, SocketType::SEQPACKET, Flow::Packet, EndTraits::PACKET),
     open_receiver: |opening| {

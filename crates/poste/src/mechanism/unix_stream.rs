@@ -31,7 +31,7 @@ pub static MECHANISM: Mechanism = Mechanism {
         made_by_listening: true,
         ..Capabilities::PLAIN
     },
-    settings: &["capacity", "message-size", "mode", "listen"],
+    settings: &["capacity", "message-size", "mode", "listen", "sealed"],
     create: |_| Err(made_by_listening()),
     open_sender: |opening| sender(opening, SocketType::STREAM, Flow::Stream, EndTraits::STREAM),
     open_receiver: |opening| receiver(opening, SocketType::STREAM, Flow::Stream, EndTraits::STREAM),

@@ -8,8 +8,9 @@ use std::sync::Arc;
 
 use poste_sys::atomic::{Ordering, exchange_fenced};
 
-use super::lane::{AHEAD, ANY, Fault, Lane};
+use super::lane::{ANY, Fault, Lane};
 use super::layout::{State, Word};
+use super::producer::AHEAD;
 
 /// What a receiver knows of a lane.
 #[derive(Debug)]
@@ -140,7 +141,7 @@ impl Lane {
     }
 
     /// Ends a message that `receiver` has taken: whether it was its to end, and the sender waits for
-    /// it. The full barrier puts the look at `wanted` after the word, as [`super::lane::Producer`]
+    /// it. The full barrier puts the look at `wanted` after the word, as [`super::producer::Producer`]
     /// looks at the word after it said what it wants.
     #[inline]
     pub(crate) fn finish(&self, number: u64, receiver: u16) -> Option<Wanted> {

@@ -20,6 +20,7 @@ pub(crate) const VERSION: u64 = (2 << 32) | 0x0102_0304;
 ///   40  boot, 2 words               56  largest message
 ///   64  capacity of a lane, in messages: 0 is as many as there are descriptors
 ///   72  deliveries after which a message is set aside: 0 is never
+///   80  1: the bodies of each lane lie on huge pages; 0: on the machine's
 ///   96  drowsy, 4 words: a bit for each receiver that may sleep    read by every send
 ///  128  epoch: counts the changes of the table below           read often, written seldom
 ///  136  life: REMOVED when it is taken away; whatever else stands there, it is in use
@@ -38,6 +39,7 @@ pub(crate) mod header {
     pub(crate) const MESSAGE_SIZE: usize = 56;
     pub(crate) const CAPACITY: usize = 64;
     pub(crate) const DELIVERIES: usize = 72;
+    pub(crate) const HUGE_PAGES: usize = 80;
     pub(crate) const DROWSY: usize = 96;
     pub(crate) const EPOCH: usize = 128;
     pub(crate) const LIFE: usize = 136;
@@ -88,7 +90,8 @@ pub(crate) const fn participant_at(place: usize) -> usize {
 /// The size of a header file.
 pub(crate) const HEADER_SIZE: usize = (participant_at(PARTICIPANTS)).next_multiple_of(4096);
 
-/// A lane's file: this page, then the descriptors, then the bodies, each beginning on a page.
+/// A lane's file: this page, then the descriptors, then the bodies, each beginning on a page; the
+/// bodies on a huge one, after a hole, where they lie on such.
 ///
 /// ```text
 ///    0  magic    8  descriptors, a power of two    16  where the bodies begin

@@ -16,7 +16,7 @@
 //! word carries the low half of its message's number, so that what is left from the lap before is
 //! never taken for news. What peers wrote is read once, checked, and never indexes unchecked.
 //!
-//! [`layout`] draws the bytes, [`lane`] is the sending side, [`claim`] the receiving one, [`wake`]
+//! [`layout`] draws the bytes, [`lane`] is what all see, [`producer`] the sending side, [`claim`] the receiving one, [`wake`]
 //! says who is to be woken, [`recover`] undoes what the dead have taken.
 
 pub(crate) mod claim;
@@ -24,5 +24,6 @@ pub(crate) mod lane;
 pub(crate) mod layout;
 #[cfg(all(test, poste_loom))]
 mod model;
+pub(crate) mod producer;
 pub(crate) mod recover;
 pub(crate) mod wake;

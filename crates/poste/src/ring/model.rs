@@ -13,8 +13,9 @@ use loom::thread;
 use poste_sys::mapping::Mapping;
 
 use super::claim::{Reader, Wanted};
-use super::lane::{ANY, Kind, Lane, Obstacle, Producer};
+use super::lane::{ANY, Lane};
 use super::layout::{Place, REMOVED, Word, descriptor, header, lane, participant, participant_at};
+use super::producer::{Kind, Obstacle, Producer};
 use super::wake::{self, Set};
 use crate::error::Error;
 use crate::wait::Wait;

@@ -41,8 +41,8 @@ mod tests {
 
     use super::*;
     use crate::ring::claim::Reader;
-    use crate::ring::lane::{Kind, Producer};
     use crate::ring::layout::Place;
+    use crate::ring::producer::{Kind, Producer};
 
     fn file(size: usize) -> OwnedFd {
         let file = rustix::fs::memfd_create("lane", rustix::fs::MemfdFlags::CLOEXEC).unwrap();
@@ -56,7 +56,7 @@ mod tests {
         const SLOTS: u64 = 16;
         let control = Lane::control_size(SLOTS);
         let words = Mapping::new(file(control), 0, control, Access::Write).unwrap();
-        Lane::format(&words, SLOTS, [1, 2]);
+        Lane::format(&words, SLOTS, control, [1, 2]);
         let lane = Arc::new(Lane::over(words, SLOTS).unwrap());
         let bodies = Mapping::new(file(64 << 10), 0, 64 << 10, Access::Write).unwrap();
         let mut producer = Producer::resume(Arc::clone(&lane), bodies, SLOTS).unwrap();

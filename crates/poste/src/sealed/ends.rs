@@ -1,7 +1,6 @@
 //! The two ends of sealed memory, over its lane and the connection beside it.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::Arc;
+use std::os::fd::{AsFd, OwnedFd};
 
 use poste_sys::atomic::{Ordering, fence, store_fenced};
 use poste_sys::mapping::Mapping;
@@ -13,25 +12,22 @@ use crate::error::{Error, Kind};
 use crate::limits::{HELD_MAX, PRIORITY_MAX, RINGS_MAX};
 use crate::mechanism::{Arrival, Frame, News, Pollable, RecvEnd, SendEnd};
 use crate::ring::claim::{Reader, Wanted};
-use crate::ring::lane::{Kind as MessageKind, Obstacle, Producer};
 use crate::ring::layout::{Place, Word};
+use crate::ring::producer::{Kind as MessageKind, Obstacle, Producer};
 use crate::wait::{Halt, Wait};
 
-/// The end that receives.
-pub(super) struct Receiving {
-    pub(super) line: Line,
+/// The memory as its receiver has it.
+pub(super) struct Memory {
     pub(super) reader: Reader,
     pub(super) bodies: Mapping,
-    /// The body of the message taken last: always a copy.
-    pub(super) body: Vec<u8>,
 }
 
 /// The number by which a lane's only receiver takes.
 const ONLY: u16 = 1;
 
-impl Receiving {
+impl Memory {
     /// The number and priority of the next message, not taken yet.
-    fn find(&mut self) -> Result<Option<(u64, Word)>, Error> {
+    pub(super) fn find(&mut self) -> Result<Option<(u64, Word)>, Error> {
         let urgent = self.reader.urgent();
         for priority in (0..=PRIORITY_MAX as u8).rev() {
             if priority == 0 || urgent & 1 << priority != 0 {
@@ -44,40 +40,63 @@ impl Receiving {
         Ok(None)
     }
 
-    /// Takes the next message and copies it out: whether there was one.
-    fn take(&mut self, arrival: &mut Arrival) -> Result<bool, Error> {
-        let Some((number, word)) = self.find()? else { return Ok(false) };
-        let lane = Arc::clone(self.reader.lane());
+    /// Takes a message that was found, and copies it out.
+    pub(super) fn take(
+        &self,
+        (number, word): (u64, Word),
+        line: &mut Line,
+        body: &mut Vec<u8>,
+        arrival: &mut Arrival,
+    ) -> Result<(), Error> {
+        let lane = self.reader.lane();
         if !lane.take(number, word, ONLY) {
             return Err(corrupt("somebody else takes messages here"));
         }
         let place = lane.place(number);
         (arrival.sequence, arrival.sender) = lane.origin(number);
-        self.body.clear();
+        body.clear();
         let is_there = place.size <= self.bodies.backed()
-            && self.bodies.copy_out(place.offset, place.size, &mut self.body);
+            && self.bodies.copy_out(place.offset, place.size, body);
         if lane.finish(number, ONLY) == Some(Wanted::Yes) {
-            self.line.ring();
+            line.ring();
         }
         if !is_there {
             return Err(corrupt("a message's body lies outside of its lane"));
         }
         arrival.news = News::Piece;
-        arrival.size = self.body.len();
+        arrival.size = body.len();
         arrival.priority = Some(u16::from(word.priority()));
-        arrival.credentials = self.line.peer;
-        arrival.more = self.find()?.is_some();
-        if !arrival.more {
-            self.arm();
-            arrival.more = self.find()?.is_some();
-        }
-        Ok(true)
+        arrival.credentials = line.peer;
+        Ok(())
     }
 
     /// Asks to be rung for the next message; a look must follow. A full barrier, as the sender's
     /// between its message and its look here.
-    fn arm(&self) {
+    pub(super) fn arm(&self) {
         store_fenced(self.reader.lane().control_word(ARMED), 1);
+    }
+}
+
+/// The end that receives.
+pub(super) struct Receiving {
+    pub(super) line: Line,
+    pub(super) memory: Memory,
+    /// The body of the message taken last: always a copy.
+    pub(super) body: Vec<u8>,
+}
+
+impl Receiving {
+    /// Takes the next message and copies it out: whether there was one.
+    fn take(&mut self, arrival: &mut Arrival) -> Result<bool, Error> {
+        let Receiving { line, memory, body } = self;
+        let Some(found) = memory.find()? else { return Ok(false) };
+        memory.take(found, line, body, arrival)?;
+        arrival.more = memory.find()?.is_some();
+        if !arrival.more {
+            memory.arm();
+            arrival.more = memory.find()?.is_some();
+        }
+        Ok(true)
     }
 }
 
@@ -91,7 +110,7 @@ impl RecvEnd for Receiving {
             if self.take(arrival)? {
                 return Ok(());
             }
-            self.arm();
+            self.memory.arm();
             if self.take(arrival)? {
                 return Ok(());
             }
@@ -137,9 +156,44 @@ pub(super) struct Room {
     eventfd: OwnedFd,
 }
 
+impl Room {
+    pub(super) fn new(line: &mut Line) -> Result<Room, Error> {
+        let line = line.from.pollable()?;
+        let make = || {
+            let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+            let eventfd = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+            for watched in [line, eventfd.as_fd()] {
+                let data = epoll::EventData::new_u64(0);
+                epoll::add(&epoll, watched, data, epoll::EventFlags::IN)?;
+            }
+            Ok(Room { epoll, eventfd })
+        };
+        make().map_err(system)
+    }
+
+    pub(super) fn pollable(&self) -> Pollable<'_> {
+        Pollable { descriptor: self.epoll.as_fd(), events: PollFlags::IN }
+    }
+}
+
 impl Sending {
+    pub(super) fn new(line: Line, producer: Producer, room: Option<Room>) -> Sending {
+        Sending { line, producer, room, refused: 0 }
+    }
+
+    /// The largest message, in bytes.
+    pub(super) fn message_size(&self) -> usize {
+        self.producer.size() / 4
+    }
+
     fn offset(&mut self, size: usize, wait: Wait) -> Result<usize, Error> {
         self.line.check_life()?;
+        let limit = self.message_size();
+        if size > limit {
+            let kind = Kind::TooLarge { size: size as u64, limit: limit as u64 };
+            let hint = format!("allow it at the receiver: ?sealed&message-size={size}");
+            return Err(Error::new(kind, "").with_hint(hint));
+        }
         let wait = wait.begin();
         for rings in 0.. {
             if self.line.is_over {
@@ -185,7 +239,7 @@ impl Sending {
     }
 
     /// Makes what is polled say whether there is room for what was sent or refused last.
-    fn show_room(&mut self) -> Result<(), Error> {
+    pub(super) fn show_room(&mut self) -> Result<(), Error> {
         if self.room.is_none() {
             return Ok(());
         }
@@ -242,21 +296,11 @@ impl SendEnd for Sending {
 
     fn pollable(&mut self) -> Result<Pollable<'_>, Error> {
         if self.room.is_none() {
-            let make = |line: BorrowedFd<'_>| {
-                let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
-                let eventfd = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
-                for watched in [line, eventfd.as_fd()] {
-                    let data = epoll::EventData::new_u64(0);
-                    epoll::add(&epoll, watched, data, epoll::EventFlags::IN)?;
-                }
-                Ok(Room { epoll, eventfd })
-            };
-            let room = make(self.line.from.pollable()?);
-            self.room = Some(room.map_err(system)?);
+            self.room = Some(Room::new(&mut self.line)?);
             self.show_room()?;
         }
         match &self.room {
-            Some(room) => Ok(Pollable { descriptor: room.epoll.as_fd(), events: PollFlags::IN }),
+            Some(room) => Ok(room.pollable()),
             None => unreachable!("it was just made"),
         }
     }

@@ -275,6 +275,99 @@ fn race(receiver: &mut Receiver, hoard: &mut Peer) -> Option<Duration> {
     Some(came.duration_since(killer.join().unwrap()))
 }
 
+/// It sends one more before the last is taken, again and again: its lane is never empty.
+#[test]
+fn a_noisy_sender_keeps_nobody_elses_messages_away() {
+    let name = Name::new("noisy");
+    let mut receiver = Receiver::create(&name).unwrap();
+    let mut noisy = Sender::open(&name).unwrap();
+    let mut others: Vec<_> = (0..3).map(|_| Sender::open(&name).unwrap()).collect();
+    for round in 0..3 {
+        noisy.send("more").unwrap();
+        for other in &mut others {
+            other.send("quiet").unwrap();
+        }
+        let mut quiet = 0;
+        for _ in 0..1000 {
+            noisy.send("more").unwrap();
+            let is_batch = round == 1;
+            let mut see = |text: &str| quiet += usize::from(text == "quiet");
+            if is_batch {
+                let each = |message: poste::Message<'_>| see(message.text().unwrap());
+                receiver.recv_many(1, each).unwrap();
+            } else {
+                see(receiver.recv().unwrap().text().unwrap());
+            }
+        }
+        assert_eq!(quiet, 3);
+        while receiver.try_recv().is_ok() {}
+    }
+}
+
+/// A forked child keeps the locks of a dead one, so that only the end of its process tells.
+fn keeps_a_child(name: &Name, sender: &mut Sender) -> Peer {
+    let mut hoard = Peer::start("hoard-with-child", &[&name.0]);
+    hoard.expect("ready");
+    sender.send("precious").unwrap();
+    hoard
+}
+
+/// Kills it, and takes what comes with `look` until that is what it had: how long that took.
+fn until_it_comes(hoard: &mut Peer, mut look: impl FnMut() -> Option<bool>) -> Duration {
+    hoard.kill();
+    let start = Instant::now();
+    loop {
+        match look() {
+            Some(true) => return start.elapsed(),
+            _ => assert!(start.elapsed() < PATIENCE, "it doesn't come again"),
+        }
+    }
+}
+
+#[test]
+fn what_a_killed_receiver_had_comes_again_to_one_that_only_looks() {
+    let name = Name::new("looks");
+    let mut sender = Sender::create(&name).unwrap();
+    let mut times = Vec::new();
+    for _ in 0..10 {
+        let mut hoard = keeps_a_child(&name, &mut sender);
+        hoard.expect("precious");
+        let mut receiver = Receiver::open(&name).unwrap();
+        times.push(until_it_comes(&mut hoard, || {
+            std::thread::yield_now();
+            receiver.try_recv().ok().map(|message| message.redelivered())
+        }));
+    }
+    times.sort_unstable();
+    println!("recovered after {:?} in the middle, {:?} at most", times[5], times[9]);
+}
+
+#[test]
+fn what_a_killed_receiver_had_comes_again_to_one_that_is_always_busy() {
+    let name = Name::new("busy");
+    let mut sender = Sender::create(&name).unwrap();
+    // Another lane: its own would be full when it has gone round to what is out.
+    let mut other = Sender::open(&name).unwrap();
+    let mut times = Vec::new();
+    for _ in 0..10 {
+        let mut hoard = keeps_a_child(&name, &mut sender);
+        hoard.expect("precious");
+        let mut receiver = Receiver::open(&name).unwrap();
+        let mut busy = || {
+            // It never finds nothing.
+            other.send("more").unwrap();
+            receiver.try_recv().ok().map(|message| message.redelivered())
+        };
+        for _ in 0..1000 {
+            assert_eq!(busy(), Some(false));
+        }
+        times.push(until_it_comes(&mut hoard, busy));
+        while receiver.try_recv().is_ok() {}
+    }
+    times.sort_unstable();
+    println!("recovered after {:?} in the middle, {:?} at most", times[5], times[9]);
+}
+
 #[test]
 fn what_a_killed_receiver_had_comes_again_to_one_that_sleeps() {
     let name = Name::new("killed");

@@ -133,7 +133,12 @@ fn bytes_that_change_under_way_do_no_harm() {
         let end = Instant::now() + Duration::from_secs(2);
         while Instant::now() < end {
             for file in name.files() {
-                let size = if file == "header" { 2048 } else { 8192 };
+                // The whole of its words, or those that are used the most.
+                let size = match (file == "header", dice.roll(4)) {
+                    (_, 0) => 36_864,
+                    (true, _) => 2048,
+                    (false, _) => 8192,
+                };
                 spoil(&name, &file, size, &mut dice);
             }
             std::thread::sleep(Duration::from_micros(50));

@@ -4,6 +4,8 @@ mod basics;
 mod drowsy;
 mod headers;
 mod hostile;
+mod huge_pages;
 mod lifetime;
 mod peer;
 mod sealed;
+mod sealed_address;

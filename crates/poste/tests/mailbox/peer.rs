@@ -86,6 +86,14 @@ impl Peer {
         Peer::arguments(wrapper, role, arguments)
     }
 
+    /// What another process is told that makes a mailbox on huge pages in a runtime directory.
+    pub(crate) fn huge_pages_in(runtime: &std::path::Path) -> String {
+        let program = Command::new(std::env::current_exe().unwrap());
+        let mut command = Peer::arguments(program, "huge-pages", &["shm:none"]);
+        command.env("POSTE_DIR", runtime).stdin(Stdio::piped()).stdout(Stdio::piped());
+        Peer(command.spawn().unwrap()).expect("told ")
+    }
+
     fn arguments(mut command: Command, role: &str, arguments: &[&str]) -> Command {
         command
             .args(["--exact", "peer::main", "--nocapture", "--test-threads=1"])
@@ -156,6 +164,15 @@ fn main() {
             say(message.text().unwrap());
             std::thread::sleep(std::time::Duration::from_secs(60));
         }
+        // The same, and a child of it keeps its descriptors.
+        "hoard-with-child" => {
+            let mut receiver = poste::Receiver::create(address).unwrap().manual();
+            say("ready");
+            let message = receiver.recv().unwrap().into_owned();
+            let _ = poste_sys::testing::fork_and_sleep(std::time::Duration::from_secs(30));
+            say(message.text().unwrap());
+            std::thread::sleep(std::time::Duration::from_secs(60));
+        }
         // Sends what it is told.
         "send" => {
             let mut sender = poste::Sender::create(address).unwrap();
@@ -180,11 +197,20 @@ fn main() {
             std::io::stdin().read_line(&mut told).unwrap();
             crate::lifetime::attach(address, told.trim());
         }
+        "huge-pages" => {
+            let told = match poste::create(address, &poste::Options::new().huge_pages()) {
+                Ok(()) => poste::remove(address).map(|()| "made".to_owned()).unwrap(),
+                Err(error) => format!("{error}; {}", error.hint()),
+            };
+            say(&format!("told {told}"));
+        }
         "fork" => crate::lifetime::fork(address),
         "bursts" => crate::drowsy::bursts(address, arguments[1]),
         "exec" => crate::lifetime::exec(address),
         "make" => crate::lifetime::make(address),
         "full" => crate::lifetime::full(address),
+        "sealed-at" => crate::sealed_address::send(address, arguments[1]),
+        "sealed-from" => crate::sealed_address::receive(address),
         "sealed-sender" => crate::sealed::sender(address),
         other => panic!("{other}?"),
     }

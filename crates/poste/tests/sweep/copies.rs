@@ -1,6 +1,7 @@
 //! The first form: at every boundary between two instructions at which the mailbox's files differ
 //! from the last look, they are copied, and a checker for which everybody is dead recovers the copy.
-//! The long form copies at every boundary, changed or not.
+//! A copy that is the same as the last one would be recovered in the same way; the long form shows
+//! that of each eighth too.
 //!
 //! A kill comes between two instructions, and what was stored stays: so the copy is what a kill
 //! there leaves. Locks are not copied, as the kernel drops them with their owner.
@@ -16,6 +17,9 @@ use crate::tree::{House, Tree};
 
 /// No operation takes so many instructions.
 const STEPS_MAX: usize = 1_000_000;
+
+/// Of the boundaries at which nothing has changed the long form looks at one in so many.
+const SAME_EVERY: usize = 8;
 
 /// What must hold of the messages at each boundary.
 struct Judge {
@@ -78,6 +82,7 @@ pub(crate) fn sweep(operation: &Operation, tally: &Tally) -> Result<(), String> 
         cast.meet_fate();
         stepped
     };
+    stepped.begin()?;
     // What a receiver looks for only now and then is due.
     std::thread::sleep(poste::limits::RECOVER_EVERY * 2);
     let checker = Checker::start(&copy, operation);
@@ -96,7 +101,8 @@ fn walk(
     let mut went = Went::Plain;
     let mut is_new = true;
     let done = loop {
-        if is_new || is_long() || went == Went::ToTheEnd {
+        let is_again = is_long() && steps % SAME_EVERY == 0;
+        if is_new || is_again || went == Went::ToTheEnd {
             copies += 1;
             let judged = checker.check(&tree).and_then(|letters| judge.judge(letters));
             if let Err(fault) = judged {

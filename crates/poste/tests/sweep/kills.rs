@@ -28,7 +28,7 @@ const SHORT: (usize, usize) = (30, 4);
 
 /// The same for the long form: all, unless an operation takes more instructions than this. Those of
 /// one take minutes.
-const LONG: (usize, usize) = (usize::MAX, 4000);
+const LONG: (usize, usize) = (usize::MAX, 2000);
 
 /// How long the living receiver works beside the stepped process before that is killed, every other
 /// time.
@@ -192,6 +192,7 @@ impl Scene<'_> {
             }
             None => Stepped::start(&live, operation, base)?,
         };
+        stepped.begin()?;
         let was_out = self.was_out()?;
         let went = go(&mut stepped);
         let is_early = round % 2 == 1;

@@ -4,15 +4,16 @@
 //! A process does one operation between two marks and is single-stepped there by ptrace(2). Trials
 //! `sweep::copies::OPERATION` copy the mailbox's files at the boundaries and recover the copy; trials
 //! `sweep::kills::OPERATION` really kill there, and the living go on. operations.rs is the list.
-//! `sweep::fault::…` shows that a fault is found; `sweep::random` kills at any moment under load. The code that is stepped is that of a release build:
+//! `sweep::fault::…` shows that a fault is found; `sweep::random` kills at any moment under load. Where
+//! a process sleeps, its watcher is what is stepped. The code is that of a release build:
 //!
 //! ```text
 //! cargo test --release -p poste --test sweep
 //! ```
 //!
-//! `POSTE_SEED=N` repeats the choices of a run. `POSTE_LONG=1` copies at every boundary, and kills at
-//! every boundary of an operation of up to 4,000 instructions, at 4,000 and all at which something
-//! changes of a longer one; `POSTE_KILLS=N` sets another number.
+//! `POSTE_SEED=N` repeats the choices of a run. `POSTE_LONG=1` copies also where nothing has changed, at
+//! one boundary in eight, and kills at every boundary of an operation of up to 2,000 instructions, at
+//! 2,000 and all at which something changes of a longer one; `POSTE_KILLS=N` sets another number.
 
 #![forbid(unsafe_code)]
 

@@ -288,6 +288,24 @@ pub(crate) const ALL: &[Operation] = &[
         ..PLAIN
     },
     Operation {
+        name: "hear_of_a_receivers_death",
+        cast: &[TWO, ("manual v\ntake v\ntake v", Fate::Dies)],
+        ready: "receiver w\nblock w",
+        stepped: "the watcher",
+        before: "s1 s2",
+        after: "s1 s2",
+        reader: Reader::Asleep,
+        ..PLAIN
+    },
+    Operation {
+        name: "hear_of_a_senders_death",
+        cast: &[("sender v", Fate::Dies)],
+        ready: "receiver w\nblock w",
+        stepped: "the watcher",
+        reader: Reader::Asleep,
+        ..PLAIN
+    },
+    Operation {
         name: "bury_a_sender_and_go_on_with_its_lane",
         cast: &[("sender v\nsend v 1\nsend v 2@9", Fate::Dies)],
         stepped: "sender a\nsend a 3@9",

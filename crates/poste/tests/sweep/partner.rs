@@ -109,6 +109,20 @@ impl Partner {
         self.until("it doesn't sleep", |stat, call| stat == 'S' && call.starts_with(FUTEX))
     }
 
+    /// Its process, and the thread in it that hears of deaths.
+    pub(crate) fn watcher(&self) -> Result<(i32, i32), String> {
+        let process = self.child.id();
+        let tasks = format!("/proc/{process}/task");
+        for task in std::fs::read_dir(&tasks).map_err(|error| error.to_string())?.flatten() {
+            let name = std::fs::read_to_string(task.path().join("comm")).unwrap_or_default();
+            let number = task.file_name().to_string_lossy().parse();
+            if let (true, Ok(number)) = (name.trim() == "poste-watcher", number) {
+                return Ok((process as i32, number));
+            }
+        }
+        Err("who sleeps has no watcher".to_owned())
+    }
+
     fn until(&self, fault: &str, is_so: impl Fn(char, &str) -> bool) -> Result<(), String> {
         let of = |what| std::fs::read_to_string(format!("/proc/{}/{what}", self.child.id()));
         let end = Instant::now() + LIMIT;

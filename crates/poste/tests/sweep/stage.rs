@@ -94,11 +94,19 @@ fn until_announced(folder: &Path) -> Result<(), String> {
     Err("who waits doesn't say so".to_owned())
 }
 
+/// What is stepped where it is no script: the thread of a sleeping process that hears of deaths.
+const WATCHER: &str = "the watcher";
+
+/// The numbers of epoll_wait(2), epoll_pwait and epoll_pwait2.
+const EPOLL_WAITS: [i64; 3] = [232, 281, 441];
+
 /// The process that is stepped, standing at the mark.
 pub(crate) struct Stepped {
     pub(crate) traced: Traced,
     /// How many system calls it has done since the mark, and how many instructions since the last.
     pub(crate) at: Position,
+    /// The process whose watcher is stepped, where that is what is stepped.
+    host: Option<Partner>,
 }
 
 /// A boundary between two instructions.
@@ -126,6 +134,9 @@ impl Stepped {
         operation: &Operation,
         base: u32,
     ) -> Result<Stepped, String> {
+        if operation.stepped == WATCHER {
+            return Stepped::start_watcher(runtime, operation, base);
+        }
         let words = [&address(operation), &base.to_string(), operation.ready, operation.stepped];
         Stepped::start_role(runtime, "play", &words)
     }
@@ -138,14 +149,49 @@ impl Stepped {
         let mut command = partner::command(runtime, role, words);
         let mut traced = Traced::start(command.stdout(Stdio::null())).map_err(|e| e.to_string())?;
         match traced.run(Run::On) {
-            Ok(Stop::Signal(MARK)) => Ok(Stepped { traced, at: Position::default() }),
+            Ok(Stop::Signal(MARK)) => Ok(Stepped { traced, at: Position::default(), host: None }),
             other => Err(format!("the process doesn't come to its mark: {other:?}")),
         }
+    }
+
+    /// Starts a process that plays a script and then sleeps, and halts it: its watcher waits for the
+    /// ends of others.
+    fn start_watcher(runtime: &Path, operation: &Operation, base: u32) -> Result<Stepped, String> {
+        let words = [&address(operation), &base.to_string(), operation.ready, ""];
+        let mut host = Partner::start(runtime, "play", &words);
+        host.expect("blocks")?;
+        host.until_asleep()?;
+        until_announced(&folder(runtime))?;
+        let (process, watcher) = host.watcher()?;
+        let traced = Traced::seize(process, watcher, &[process]).map_err(|e| e.to_string())?;
+        Ok(Stepped { traced, at: Position::default(), host: Some(host) })
+    }
+
+    /// Runs a watcher to where it has heard of an end, once that has come.
+    pub(crate) fn begin(&mut self) -> Result<(), String> {
+        while self.host.is_some() {
+            match self.traced.run(Run::ToCall) {
+                Ok(Stop::Call) => {}
+                other => return Err(format!("the watcher doesn't wait: {other:?}")),
+            }
+            // At its beginning a call has no result yet.
+            let call = self.traced.call().map_err(|errno| errno.to_string())?;
+            if EPOLL_WAITS.contains(&call.number) && call.result > 0 {
+                break;
+            }
+        }
+        Ok(())
     }
 
     /// Runs one instruction.
     pub(crate) fn step(&mut self) -> Result<Went, String> {
         let is_call = self.traced.is_at_call().map_err(|errno| errno.to_string())?;
+        if is_call && self.host.is_some() {
+            let call = self.traced.call().map_err(|errno| errno.to_string())?;
+            if EPOLL_WAITS.contains(&call.result) {
+                return Ok(Went::ToTheEnd);
+            }
+        }
         match self.traced.run(Run::Step) {
             Ok(Stop::Step) if is_call => {
                 self.at = Position { calls: self.at.calls + 1, steps: 0 };

@@ -13,6 +13,7 @@ use poste_sys::mapping::{Access, Mapping, reserve};
 use rustix::fs::{AtFlags, CWD, FlockOperation, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 
+use super::lane_file;
 use super::mailbox::{Mailbox, Terms, boot_words, no_room};
 use super::participants::myself;
 use crate::address::Address;
@@ -89,7 +90,9 @@ pub(crate) fn create(address: &Address, options: &Options) -> Result<(), Error> 
     let terms = Terms::of(options)?;
     let path = runtime::part(PART)?.join(name(address)?);
     let draft = Draft::begin(&path)?;
-    let made = write_header(draft.folder.as_fd(), terms).and_then(|()| {
+    let folder = draft.folder.as_fd();
+    let has_pages = if terms.huge_pages { lane_file::try_huge_pages(folder) } else { Ok(()) };
+    let made = has_pages.and_then(|()| write_header(folder, terms)).and_then(|()| {
         rustix::fs::renameat_with(CWD, &draft.path, CWD, &path, RenameFlags::NOREPLACE)
             .map_err(no_room)
     });
@@ -188,6 +191,7 @@ fn write_header(folder: BorrowedFd<'_>, terms: Terms) -> Result<(), Error> {
     set(header::MESSAGE_SIZE, terms.message_size as u64);
     set(header::CAPACITY, terms.capacity.unwrap_or(0));
     set(header::DELIVERIES, terms.deliveries.map_or(0, u64::from));
+    set(header::HUGE_PAGES, u64::from(terms.huge_pages));
     set(header::MAGIC, MAGIC);
     Ok(())
 }

@@ -4,11 +4,12 @@
 use std::path::PathBuf;
 
 use poste_sys::atomic::Ordering;
+use poste_sys::mapping::HUGE_PAGE;
 
 use super::folder;
 use super::lane_file::{self, LaneFile};
 use super::mailbox::Mailbox;
-use super::participants::Proof;
+use super::participants::{Proof, Whose};
 use crate::address::Address;
 use crate::error::{Error, Kind};
 use crate::name::runtime;
@@ -28,6 +29,8 @@ pub struct Inspection {
     pub capacity: Option<u64>,
     /// The deliveries after which a message is set aside; `None`: it never is.
     pub deliveries: Option<u8>,
+    /// The size of the pages that the bodies of its lanes lie on, in bytes, where those are huge.
+    pub huge_pages: Option<usize>,
     /// The senders, each with its lane.
     pub lanes: Vec<Lane>,
     /// The receivers.
@@ -82,6 +85,7 @@ pub fn inspect(address: &Address) -> Result<Inspection, Error> {
         message_size: terms.message_size,
         capacity: terms.capacity,
         deliveries: terms.deliveries,
+        huge_pages: terms.huge_pages.then_some(HUGE_PAGE),
         lanes: Vec::new(),
         receivers: Vec::new(),
         redelivered: mailbox.header().word(header::REDELIVERED).load(Ordering::Relaxed),
@@ -165,7 +169,7 @@ pub(crate) fn dead() -> Result<Vec<(Address, String)>, Error> {
 pub(crate) fn bury(address: &Address) -> Result<(), Error> {
     match Mailbox::open(address, &Options::new()) {
         Ok(mailbox) => {
-            mailbox.recover(None, Proof::Process);
+            mailbox.recover(Whose::All, Proof::Process);
             Ok(())
         }
         Err(error) if error.is(&Kind::NotFound) => Ok(()),
@@ -239,6 +243,9 @@ impl Inspection {
         say("set_aside", self.aside as u64);
         if let Some(deliveries) = self.deliveries {
             say("deliveries", u64::from(deliveries));
+        }
+        if let Some(size) = self.huge_pages {
+            say("huge_pages", size as u64);
         }
         say("waiting", count(|one| one.waits));
         say("dead", count(|one| one.dead));

@@ -3,11 +3,11 @@
 //! A new one is built under another name, its bytes reserved, and renamed when it is whole. Its
 //! number is in its name, so that a lane that took an old one's place is never mistaken for it.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 
 use poste_sys::atomic::Ordering;
-use poste_sys::mapping::{Access, Mapping, reserve};
+use poste_sys::mapping::{Access, HUGE_PAGE, Mapping, Pages, reserve};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
@@ -31,7 +31,59 @@ pub(crate) struct LaneFile {
 
 /// How many bytes of bodies a lane of this mailbox may come to.
 pub(crate) fn bodies_max(mailbox: &Mailbox) -> usize {
-    (mailbox.terms().message_size * 4).max(LANE_SIZE).next_multiple_of(4096)
+    (mailbox.terms().message_size * 4).max(LANE_SIZE).next_multiple_of(page(mailbox))
+}
+
+/// What the places and sizes of bodies in a lane's file are multiples of.
+pub(super) fn page(mailbox: &Mailbox) -> usize {
+    if mailbox.terms().huge_pages { HUGE_PAGE } else { 4096 }
+}
+
+/// What the bodies of this mailbox's lanes lie on.
+fn pages(mailbox: &Mailbox) -> Pages {
+    if mailbox.terms().huge_pages { Pages::Huge } else { Pages::Small }
+}
+
+/// Where the bodies begin in a lane's file. Before huge pages there is a hole, which takes no memory.
+fn bodies_at(mailbox: &Mailbox, slots: u64) -> usize {
+    Lane::control_size(slots).next_multiple_of(page(mailbox))
+}
+
+/// Refuses huge pages where this file system, or this kernel, has none.
+pub(super) fn try_huge_pages(folder: BorrowedFd<'_>) -> Result<(), Error> {
+    let flags = OFlags::RDWR | OFlags::TMPFILE | OFlags::CLOEXEC;
+    let nameless = rustix::fs::openat(folder, ".", flags, Mode::RUSR | Mode::WUSR);
+    nameless
+        .and_then(|file| Mapping::on(Pages::Huge, file, 0, HUGE_PAGE, Access::Write))
+        .and_then(|map| map.extend(HUGE_PAGE))
+        .map_err(no_huge_pages)
+}
+
+/// The error of a lane's memory that could not be had.
+pub(super) fn no_memory(mailbox: &Mailbox, errno: Errno) -> Error {
+    match pages(mailbox) {
+        Pages::Small => no_room(errno),
+        Pages::Huge => no_huge_pages(errno),
+    }
+}
+
+/// The error of huge pages that could not be had.
+pub(crate) fn no_huge_pages(errno: Errno) -> Error {
+    match errno {
+        Errno::INVAL | Errno::OPNOTSUPP => {
+            Error::system(errno, "the kernel makes no huge pages of this memory").with_hint(
+                "it takes Linux 6.1, a runtime directory in memory (tmpfs), and not deny in \
+                 /sys/kernel/mm/transparent_hugepage/shmem_enabled; or leave out huge-pages",
+            )
+        }
+        Errno::NOMEM | Errno::AGAIN | Errno::BUSY => {
+            Error::system(errno, "no huge page is free: 2 MiB of memory in one piece").with_hint(
+                "free memory, put it together (as root: echo 1 > /proc/sys/vm/compact_memory), or \
+                 leave out huge-pages",
+            )
+        }
+        _ => no_room(errno),
+    }
 }
 
 /// How many descriptors a lane of this mailbox has.
@@ -66,16 +118,24 @@ pub(crate) fn make(mailbox: &Mailbox, place: usize) -> Result<LaneFile, Error> {
     let file = rustix::fs::openat(mailbox.folder(), &half_made, flags, mode).map_err(no_room)?;
     let slots = slots(mailbox);
     let control = Lane::control_size(slots);
-    let size = (control * 2).max(LANE_SIZE);
-    let made = reserve(file.as_fd(), size)
+    let begin = bodies_at(mailbox, slots);
+    let part = |pages, at, size| {
+        let copy = rustix::io::fcntl_dupfd_cloexec(&file, 3)?;
+        Mapping::on(pages, copy, at, size, Access::Write)
+    };
+    let reserved = match pages(mailbox) {
+        Pages::Small => reserve(file.as_fd(), (control * 2).max(LANE_SIZE)),
+        Pages::Huge => reserve(file.as_fd(), control)
+            .and_then(|()| part(Pages::Huge, begin, HUGE_PAGE)?.extend(HUGE_PAGE)),
+    };
+    let made = reserved
         .and_then(|()| {
-            let copy = rustix::io::fcntl_dupfd_cloexec(&file, 3)?;
-            let map = Mapping::new(copy, 0, control, Access::Write)?;
-            Lane::format(&map, slots, mailbox.instance());
+            let words = part(Pages::Small, 0, control)?;
+            Lane::format(&words, slots, begin, mailbox.instance());
             let to = name(place, number);
             rustix::fs::renameat(mailbox.folder(), &half_made, mailbox.folder(), to)
         })
-        .map_err(no_room);
+        .map_err(|errno| no_memory(mailbox, errno));
     if let Err(error) = made {
         unlink(mailbox, place);
         return Err(error);
@@ -89,6 +149,8 @@ pub(crate) fn make(mailbox: &Mailbox, place: usize) -> Result<LaneFile, Error> {
 pub(crate) fn adopt(mailbox: &Mailbox, place: usize) -> Result<LaneFile, Error> {
     let file = map(mailbox, place, number(mailbox, place), Access::Write)?;
     file.lane.check(file.bodies.backed()).map_err(corrupt)?;
+    // Whoever made it grow may have been killed before all of it lay there.
+    file.bodies.settle().map_err(no_huge_pages)?;
     Ok(file)
 }
 
@@ -140,13 +202,15 @@ fn map(mailbox: &Mailbox, place: usize, number: u64, access: Access) -> Result<L
     }
     let slots = says(lane::SLOTS);
     let fits = slots.is_power_of_two() && slots <= MAILBOX_CAPACITY_MAX.next_power_of_two() as u64;
-    if !fits || says(lane::BODIES) != Lane::control_size(slots) as u64 {
+    if !fits || says(lane::BODIES) != bodies_at(mailbox, slots) as u64 {
         return Err(corrupt("a lane's sizes don't fit together"));
     }
     let control = Lane::control_size(slots);
     let copy = rustix::io::fcntl_dupfd_cloexec(&file, 3).map_err(system)?;
     let words = Mapping::new(copy, 0, control, Access::Write).map_err(system)?;
-    let bodies = Mapping::new(file, control, bodies_max(mailbox), access).map_err(system)?;
+    let begin = bodies_at(mailbox, slots);
+    let bodies = Mapping::on(pages(mailbox), file, begin, bodies_max(mailbox), access);
+    let bodies = bodies.map_err(system)?;
     let lane = Lane::over(words, slots).map_err(corrupt)?;
     Ok(LaneFile { lane: Arc::new(lane), bodies, number, place })
 }

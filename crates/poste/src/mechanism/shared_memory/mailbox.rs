@@ -41,6 +41,8 @@ pub(crate) struct Terms {
     pub(crate) capacity: Option<u64>,
     /// The deliveries after which a message is set aside; `None`: it never is.
     pub(crate) deliveries: Option<u8>,
+    /// The bodies in its lanes lie on huge pages.
+    pub(crate) huge_pages: bool,
 }
 
 impl Terms {
@@ -52,6 +54,7 @@ impl Terms {
             message_size: usize::try_from(says(header::MESSAGE_SIZE)).unwrap_or(usize::MAX),
             capacity: some(says(header::CAPACITY)),
             deliveries: some(says(header::DELIVERIES)).map(|n| u8::try_from(n).unwrap_or(u8::MAX)),
+            huge_pages: says(header::HUGE_PAGES) != 0,
         }
     }
 
@@ -82,6 +85,7 @@ impl Terms {
                 None => None,
             },
             deliveries: options.deliveries,
+            huge_pages: options.huge_pages,
         })
     }
 }
@@ -227,6 +231,9 @@ impl Mailbox {
         if options.deliveries.is_some() && asked.deliveries != is.deliveries {
             let deliveries = is.deliveries.map_or("not limited".to_owned(), |n| n.to_string());
             return Err(differs("number of deliveries", deliveries));
+        }
+        if asked.huge_pages && !is.huge_pages {
+            return Err(differs("memory", "not on huge pages".to_owned()));
         }
         Ok(())
     }

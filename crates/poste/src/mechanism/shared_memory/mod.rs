@@ -24,6 +24,7 @@ mod participants;
 mod receiving;
 mod sending;
 mod spinner;
+mod taking;
 mod waking;
 mod watcher;
 
@@ -45,7 +46,7 @@ pub static MECHANISM: Mechanism = Mechanism {
         redelivers: Redelivers::Always,
         ..Capabilities::PLAIN
     },
-    settings: &["capacity", "message-size", "mode", "spin", "deliveries"],
+    settings: &["capacity", "message-size", "mode", "spin", "deliveries", "huge-pages"],
     create: |opening| folder::create(opening.address, opening.options),
     open_sender: sending::open,
     open_receiver: receiving::open,

@@ -31,6 +31,17 @@ pub(crate) enum Proof {
     Process,
 }
 
+/// Of whom it is asked whether they are dead, which takes a system call each, or several.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Whose<'a> {
+    /// Of everybody, by one that has no place.
+    All,
+    /// Of everybody but the caller, in its place: one's own lock never shows.
+    Others(usize),
+    /// Of these processes.
+    Of(&'a [u64]),
+}
+
 impl Mailbox {
     pub(crate) fn field(&self, place: usize, field: usize) -> &AtomicU64 {
         self.header().word(participant_at(place) + field)
@@ -96,14 +107,14 @@ impl Mailbox {
 
     /// Takes a place as a receiver.
     pub(crate) fn attach_receiver(&self) -> Result<usize, Error> {
-        self.recover(None, Proof::Lock);
+        self.recover(Whose::All, Proof::Lock);
         self.attach(Part::Free, |place| self.take(place, Part::Receiver)).map(|(place, ())| place)
     }
 
     /// Takes a place as a sender, with its lane: an orphan's first, so that a row of short-lived
     /// senders has one lane between them.
     pub(crate) fn attach_sender(&self) -> Result<(usize, LaneFile), Error> {
-        self.recover(None, Proof::Lock);
+        self.recover(Whose::All, Proof::Lock);
         let adopted = self.attach(Part::Orphan, |place| {
             let lane = lane_file::adopt(self, place)?;
             self.take(place, Part::Sender)?;
@@ -243,22 +254,31 @@ impl Mailbox {
         }
     }
 
-    /// Whether somebody is dead and not buried.
-    pub(crate) fn has_dead(&self) -> bool {
+    /// Whether one of those is dead and not buried.
+    pub(crate) fn has_dead(&self, whose: Whose<'_>) -> bool {
         self.parts().any(|(place, part)| {
-            matches!(part, Part::Sender | Part::Receiver) && self.is_dead(place, Proof::Process)
+            matches!(part, Part::Sender | Part::Receiver)
+                && self.is_of(place, whose)
+                && self.is_dead(place, Proof::Process)
         })
+    }
+
+    fn is_of(&self, place: usize, whose: Whose<'_>) -> bool {
+        match whose {
+            Whose::All => true,
+            Whose::Others(myself) => place != myself,
+            Whose::Of(processes) => processes.contains(&u64::from(self.owner(place).pid)),
+        }
     }
 
     /// Buries the dead: what a receiver had taken is ready again, a sender's lane is an orphan or, with
     /// nothing in it, gone. Takes away what was half done too. Says how many dead there were.
-    /// `myself` is the caller's own place.
-    pub(crate) fn recover(&self, myself: Option<usize>, proof: Proof) -> usize {
+    pub(crate) fn recover(&self, whose: Whose<'_>, proof: Proof) -> usize {
         let mut count = 0;
         for place in 0..PARTICIPANTS {
             let part = self.part(place);
             let is_somebody = matches!(part, Part::Sender | Part::Receiver);
-            if is_somebody && Some(place) != myself && self.is_dead(place, proof) {
+            if is_somebody && self.is_of(place, whose) && self.is_dead(place, proof) {
                 count += usize::from(self.bury(place, part, proof));
             }
             if self.is_littered(place) {
@@ -273,8 +293,8 @@ impl Mailbox {
     ///
     /// # Errors
     /// `Removed` where the mailbox is gone, whatever its header says.
-    pub(crate) fn look_after(&self, myself: Option<usize>, proof: Proof) -> Result<(), Error> {
-        self.recover(myself, proof);
+    pub(crate) fn look_after(&self, myself: usize, proof: Proof) -> Result<(), Error> {
+        self.recover(Whose::Others(myself), proof);
         self.check_files()
     }
 

@@ -1,33 +1,32 @@
 //! The receiving end of a mailbox: all its lanes.
 
+mod ringing;
+mod waiting;
+
 use std::collections::VecDeque;
-use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Instant;
 
 use poste_sys::atomic::Ordering;
 use rustix::event::PollFlags;
 
-use super::aside;
 use super::bell::{self, Bell};
 use super::drowsiness::Drowsiness;
-use super::lane_file::{self, LaneFile};
+use super::lane_file;
 use super::mailbox::{Mailbox, no_room};
-use super::participants::Proof;
+use super::participants::myself;
 use super::sending::refuse_check;
 use super::spinner::Spinner;
+use super::taking::{Known, Seat, not_ours};
 use super::traits;
 use super::watcher::Watch;
 use crate::capabilities::Peers;
 use crate::error::{Error, Kind};
-use crate::limits::{CLAIMED_MAX, LEND_ABOVE, RECOVER_EVERY};
+use crate::limits::{CLAIMED_MAX, LANE_STREAK, LEND_ABOVE};
 use crate::mechanism::{
     Arrival, Linger, News, Opened, Opening, Pollable, RecvEnd, Settle, Settler,
 };
-use crate::options::Spin;
-use crate::ring::claim::{Reader, Wanted};
 use crate::ring::layout::{Part, Place, Word, participant};
-use crate::ring::wake::{self, Set};
 use crate::wait::{Halt, Wait};
 
 pub(super) fn open(opening: &Opening<'_>) -> Result<Opened<dyn RecvEnd>, Error> {
@@ -39,7 +38,9 @@ pub(super) fn open(opening: &Opening<'_>) -> Result<Opened<dyn RecvEnd>, Error> 
         raw: opening.options.is_raw(),
         lanes: Vec::new(),
         epoch: None,
+        beside: Vec::new(),
         turn: 0,
+        streak: 0,
         batch: 0,
         claimed: VecDeque::new(),
         current: 0,
@@ -59,82 +60,6 @@ pub(super) fn open(opening: &Opening<'_>) -> Result<Opened<dyn RecvEnd>, Error> 
     Ok(Opened { end, traits, address: opening.address.clone() })
 }
 
-/// A receiver's place in the mailbox; given back when the end and all that it took are gone.
-#[derive(Debug)]
-struct Seat {
-    mailbox: Mailbox,
-    place: usize,
-}
-
-impl Drop for Seat {
-    fn drop(&mut self) {
-        if self.mailbox.is_ours() {
-            self.mailbox.detach_receiver(self.place);
-        }
-    }
-}
-
-/// A lane, and who takes from it: what ends its messages, from whichever thread.
-#[derive(Debug)]
-struct Taking {
-    file: LaneFile,
-    seat: Arc<Seat>,
-}
-
-impl Settler for Taking {
-    #[inline]
-    fn settle(&self, token: u64, how: Settle) -> Result<(), Error> {
-        let (mailbox, lane) = (&self.seat.mailbox, &self.file.lane);
-        mailbox.check_life()?;
-        let (number, receiver) = (token, self.seat.place as u16);
-        let was_ours = match how {
-            Settle::Done => match lane.finish(number, receiver) {
-                Some(Wanted::Yes) => {
-                    mailbox.notify_sender(self.file.place);
-                    true
-                }
-                Some(Wanted::No) => true,
-                None => false,
-            },
-            Settle::Again => {
-                let was_ours = aside::give_back(mailbox, &self.file, number, receiver);
-                lane.rewind();
-                mailbox.notify();
-                was_ours
-            }
-        };
-        if was_ours {
-            return Ok(());
-        }
-        Err(not_ours())
-    }
-}
-
-#[cold]
-fn not_ours() -> Error {
-    Error::new(Kind::Corrupt, "the message was this receiver's no more")
-}
-
-/// A lane as this receiver knows it.
-struct Known {
-    reader: Reader,
-    taking: Arc<Taking>,
-    /// Its sender is gone.
-    orphan: bool,
-    /// Its bytes made no sense: it is left alone.
-    broken: bool,
-    /// The priorities above 0 that may lie here, as of the last look.
-    urgent: u64,
-}
-
-impl Known {
-    fn new(file: LaneFile, seat: &Arc<Seat>) -> Known {
-        let reader = Reader::new(Arc::clone(&file.lane));
-        let taking = Arc::new(Taking { file, seat: Arc::clone(seat) });
-        Known { reader, taking, orphan: false, broken: false, urgent: 0 }
-    }
-}
-
 struct Receiving {
     /// It takes raw messages too.
     raw: bool,
@@ -142,8 +67,12 @@ struct Receiving {
     lanes: Vec<Known>,
     /// As of which change of the table the lanes are known.
     epoch: Option<u64>,
+    /// The other receivers as of then: their places, and the states of those.
+    beside: Vec<(usize, u64)>,
     /// The lane to look at first.
     turn: usize,
+    /// How many messages in a row that lane has had.
+    streak: u32,
     /// How many messages the next `recv` may claim at once, with the one that it hands out.
     batch: usize,
     /// Messages that are claimed and not handed out yet: they go before everything else. While there
@@ -227,7 +156,37 @@ impl Receiving {
         self.lanes = lanes;
         self.turn = self.turn.min(self.lanes.len().saturating_sub(1));
         self.epoch = Some(epoch);
+        self.watch_receivers();
         Ok(())
+    }
+
+    /// Where other processes receive too, this one is told of their deaths however seldom it sleeps:
+    /// what they had comes again at once, and no look costs more for it.
+    fn watch_receivers(&mut self) {
+        let mailbox = &self.seat.mailbox;
+        let state = |place| mailbox.field(place, participant::STATE).load(Ordering::Relaxed);
+        let receivers = mailbox.parts().filter(|(_, part)| *part == Part::Receiver);
+        let beside: Vec<(usize, u64)> = receivers
+            .filter(|(place, _)| *place != self.seat.place)
+            .map(|(place, _)| (place, state(place)))
+            .collect();
+        if beside == self.beside {
+            return;
+        }
+        self.beside = beside;
+        let me = myself().pid;
+        if self.beside.iter().all(|(place, _)| mailbox.owner(*place).pid == me) {
+            return;
+        }
+        let watch = match &mut self.watch {
+            Some(watch) => watch,
+            None => match Watch::new(mailbox, self.seat.place) {
+                Ok(watch) => self.watch.insert(watch),
+                // Who sleeps says so; who only looks sees to the dead itself.
+                Err(_) => return,
+            },
+        };
+        watch.receivers(mailbox);
     }
 
     /// The most urgent message that is ready, of all lanes; not taken yet.
@@ -297,7 +256,7 @@ impl Receiving {
             let file = &known.taking.file;
             file.bodies.soon(file.lane.place(number).offset);
             if known.reader.lane().take(number, word, receiver) {
-                self.turn = index;
+                self.pass_turn(index);
                 if self.batch > 1 {
                     self.claim_more(word.priority(), self.batch - 1);
                 }
@@ -305,6 +264,19 @@ impl Receiving {
             }
         }
         Ok(None)
+    }
+
+    /// After a message of a lane was taken: that one is looked at first again, where the next one
+    /// likely is, but not for ever. A sender that never lets its lane run dry must not keep away what
+    /// others sent, or what comes again.
+    #[inline(always)]
+    fn pass_turn(&mut self, index: usize) {
+        let is_same = self.turn == index;
+        self.streak = if is_same { self.streak + 1 } else { 0 };
+        self.turn = index;
+        if self.streak >= LANE_STREAK {
+            (self.turn, self.streak) = (index + 1, 0);
+        }
     }
 
     /// Claims further messages of the priority that is the most urgent now: of each lane its share,
@@ -351,113 +323,6 @@ impl Receiving {
         Some(ours.map(|word| (lane, number, word)).ok_or_else(not_ours))
     }
 
-    /// Takes the next message, waiting for it; `None` when the wait is over.
-    #[cold]
-    fn wait(&mut self, wait: Wait) -> Result<Option<Found>, Error> {
-        let wait = wait.begin();
-        self.free_orphans();
-        if wait == Wait::Not {
-            return self.look_for_dead();
-        }
-        let seat = Arc::clone(&self.seat);
-        let mut spinner = std::mem::replace(&mut self.spinner, Spinner::new(Spin::Never));
-        let last = self.lanes.get(self.turn);
-        let last = last.map(|known| known.reader.lane().processor().load(Ordering::Relaxed));
-        let done = match spinner.spin(wait, || last == Some(here()), || self.take()) {
-            Ok(None) => {
-                let since = spinner.falls_asleep();
-                let slept = self.sleep(&seat, wait);
-                spinner.slept(since);
-                slept
-            }
-            done => done,
-        };
-        self.spinner = spinner;
-        done
-    }
-
-    /// Sleeps until there is a message to take.
-    fn sleep(&mut self, seat: &Seat, wait: Wait) -> Result<Option<Found>, Error> {
-        let (mailbox, place) = (&seat.mailbox, seat.place);
-        let header = mailbox.header();
-        self.drowsiness.begin(mailbox, place);
-        loop {
-            let epoch = mailbox.epoch();
-            let watch = match &mut self.watch {
-                Some(watch) => watch,
-                None => self.watch.insert(Watch::new(mailbox, place)?),
-            };
-            let mut vigil = watch.vigil(mailbox);
-            let mut sleeps = false;
-            let slept = wait.sleep(wake::word(header, place), vigil.slice(), || {
-                // Who was chosen is announced no more, and what it was chosen for is mostly there.
-                if std::mem::replace(&mut sleeps, true) && !Set::Asleep.holds(header, place) {
-                    if let Some(found) = self.take()? {
-                        return Ok(Some(ControlFlow::Break(found)));
-                    }
-                }
-                // Announced before each look: who chose this one has taken the announcement away.
-                Set::Asleep.enter(header, place);
-                if let Some(proof) = vigil.is_due() {
-                    mailbox.look_after(Some(place), proof)?;
-                    self.epoch = None;
-                }
-                match self.take()? {
-                    Some(found) => Ok(Some(ControlFlow::Break(found))),
-                    // Who came meanwhile is to be watched too.
-                    None if mailbox.epoch() != epoch => Ok(Some(ControlFlow::Continue(()))),
-                    None => Ok(None),
-                }
-            });
-            let chosen = !(Set::Asleep.holds(header, place) && Set::Asleep.leave(header, place));
-            match slept {
-                // However often the table changes, the wait ends when it is over.
-                Ok(Some(ControlFlow::Continue(()))) => {
-                    if wait.left().is_some_and(|left| left.is_zero()) {
-                        return if chosen { self.take() } else { Ok(None) };
-                    }
-                }
-                Ok(Some(ControlFlow::Break(found))) => {
-                    // Who was chosen and leaves more behind than it takes passes it on. What was
-                    // found is known by its lane's index, which must stay.
-                    if self.find_in_known().is_ok_and(|more| more.is_some()) {
-                        mailbox.notify();
-                    }
-                    return Ok(Some(found));
-                }
-                Ok(None) if chosen => return self.take(),
-                Ok(None) => return Ok(None),
-                Err(error) => {
-                    if chosen {
-                        mailbox.notify();
-                    }
-                    return Err(error);
-                }
-            }
-        }
-    }
-
-    /// Frees the lanes of senders that are gone, where all is done.
-    fn free_orphans(&mut self) {
-        for known in &self.lanes {
-            if known.orphan && known.reader.lane().is_drained() {
-                self.seat.mailbox.free_orphan(&known.taking.file);
-            }
-        }
-    }
-
-    /// Who never sleeps has no watcher: it sees to the dead itself now and then.
-    fn look_for_dead(&mut self) -> Result<Option<Found>, Error> {
-        if self.recovered.elapsed() < RECOVER_EVERY {
-            return Ok(None);
-        }
-        self.recovered = Instant::now();
-        match self.seat.mailbox.recover(Some(self.seat.place), Proof::Lock) {
-            0 => Ok(None),
-            _ => self.take(),
-        }
-    }
-
     /// Fills in what was taken.
     #[inline(always)]
     fn deliver(&mut self, found: Found, arrival: &mut Arrival) -> Result<(), Error> {
@@ -492,51 +357,6 @@ impl Receiving {
         arrival.priority = Some(u16::from(word.priority()));
         arrival.deliveries = u32::from(word.deliveries());
         Ok(())
-    }
-
-    /// Whether nothing is there to be taken.
-    #[inline]
-    fn is_empty(&mut self) -> bool {
-        self.claimed.is_empty() && self.find().is_ok_and(|found| found.is_none())
-    }
-
-    /// After something was taken: where the bell is neither rung nor will be by somebody who chose
-    /// this one, what is left must ring it.
-    #[inline]
-    fn keep_bell(&mut self) {
-        let (header, place) = (self.seat.mailbox.header(), self.seat.place);
-        if !self.is_rung && Set::Armed.holds(header, place) && !self.is_empty() {
-            self.ring();
-        }
-    }
-
-    /// Where nothing was found: silences the bell and arms, or rings where something has come.
-    #[cold]
-    fn arm_bell(&mut self) {
-        if let Some(bell) = &self.bell {
-            bell.silence();
-        }
-        self.is_rung = false;
-        self.drowsiness.begin(&self.seat.mailbox, self.seat.place);
-        Set::Armed.enter(self.seat.mailbox.header(), self.seat.place);
-        // After the announcement one more look.
-        if !self.is_empty() {
-            self.ring();
-        }
-    }
-
-    #[cold]
-    fn ring(&mut self) {
-        if let Some(bell) = &self.bell {
-            bell.ring();
-            self.is_rung = true;
-        }
-    }
-
-    /// Whether the sender of the last message ran last on this processor.
-    fn is_beside(&self) -> bool {
-        let last = self.lanes.get(self.turn);
-        last.is_some_and(|known| known.reader.lane().processor().load(Ordering::Relaxed) == here())
     }
 }
 

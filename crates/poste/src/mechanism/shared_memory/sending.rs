@@ -2,11 +2,10 @@
 
 use poste_sys::atomic::{Ordering, fence};
 use rustix::event::PollFlags;
-use rustix::io::Errno;
 
 use super::barrier;
 use super::bell::{self, Bell};
-use super::lane_file::{LaneFile, bodies_max};
+use super::lane_file::{self, LaneFile};
 use super::mailbox::{Mailbox, no_room};
 use super::spinner::Spinner;
 use super::traits;
@@ -16,8 +15,8 @@ use crate::error::{Error, Kind};
 use crate::limits::{HELD_MAX, PRIORITY_MAX};
 use crate::mechanism::{Frame, Opened, Opening, Pollable, SendEnd};
 use crate::options::Options;
-use crate::ring::lane::{self, Lane, Obstacle, Producer};
 use crate::ring::layout::{Part, Place, participant};
+use crate::ring::producer::{self, Obstacle, Producer};
 use crate::ring::wake;
 use crate::wait::{Halt, Wait};
 
@@ -46,6 +45,8 @@ struct Sending {
     producer: Producer,
     /// How far the lane may grow, in bytes of bodies.
     size_max: usize,
+    /// What that is a multiple of.
+    page: usize,
     /// Its capacity was asked for: it grows until it holds as many.
     sized: bool,
     /// Its messages are marked as raw.
@@ -77,7 +78,8 @@ impl Sending {
         let producer = Producer::resume(lane, bodies, capacity)
             .map_err(|fault| Error::new(Kind::Corrupt, fault))?;
         Ok(Sending {
-            size_max: bodies_max(&mailbox),
+            size_max: lane_file::bodies_max(&mailbox),
+            page: lane_file::page(&mailbox),
             sized: terms.capacity.is_some(),
             mailbox,
             place,
@@ -153,16 +155,14 @@ impl Sending {
         } else {
             return Ok(());
         };
-        let wish = wish.next_multiple_of(4096).min(self.size_max);
+        let wish = wish.next_multiple_of(self.page).min(self.size_max);
         if wish <= size {
             return Ok(());
         }
-        let control = Lane::control_size(self.producer.lane().slots());
-        match poste_sys::mapping::reserve(self.producer.file(), control + wish) {
-            Ok(()) => self.producer.grown(),
+        match self.producer.grow(wish) {
             // It goes as well when others are done.
-            Err(Errno::NOSPC) if need <= size => {}
-            Err(errno) => return Err(no_room(errno)),
+            Err(_) if need <= size => {}
+            done => done.map_err(|errno| lane_file::no_memory(&self.mailbox, errno))?,
         }
         Ok(())
     }
@@ -190,7 +190,7 @@ impl Sending {
         producer.want(number);
         let slept = wait.sleep(wake::word(mailbox.header(), place), vigil.slice(), || {
             if let Some(proof) = vigil.is_due() {
-                mailbox.look_after(Some(place), proof)?;
+                mailbox.look_after(place, proof)?;
                 producer.check().map_err(|fault| Error::new(Kind::Corrupt, fault))?;
             }
             // Who came meanwhile is to be watched too.
@@ -206,7 +206,7 @@ impl Sending {
     #[inline]
     fn write(&mut self, place: Place, frame: &Frame<'_>) {
         let priority = frame.priority.min(PRIORITY_MAX) as u8;
-        let kind = lane::Kind { priority, raw: self.raw };
+        let kind = producer::Kind { priority, raw: self.raw };
         self.producer.write(place, kind, frame.sequence, frame.sender);
         if !frame.more || self.producer.held() >= HELD_MAX {
             self.publish();

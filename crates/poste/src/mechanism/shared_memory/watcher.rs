@@ -1,10 +1,10 @@
 //! Notices that other processes die, for those in this one that sleep: a freed lock wakes nobody.
 //!
-//! One thread for the whole process, started when the first end is about to sleep, and ended with
-//! the last end that slept. It waits on the pidfds of all participants of the mailboxes in use here,
-//! buries the dead, and wakes everybody. Now and then it makes those who sleep here look by
-//! themselves, so that they need no time limit of their own, which costs a sleep a tenth more. A
-//! participant that comes later wakes who sleeps, and who sleeps again looks here first. A forked
+//! One thread for the whole process, started when the first end is about to sleep, or receives beside
+//! other processes, and ended with the last such end. It waits on the pidfds of all participants of the
+//! mailboxes in use here, buries the dead, and wakes everybody. Now and then it makes those who sleep
+//! here look by themselves, so that they need no time limit of their own, which costs a sleep a tenth
+//! more. A participant that comes later wakes who sleeps, and who sleeps again looks here first. A forked
 //! child has no such thread; it gets one of its own. Sources: pidfd_open(2), epoll(7).
 
 use std::collections::HashMap;
@@ -20,7 +20,7 @@ use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use super::mailbox::Mailbox;
-use super::participants::{Proof, myself};
+use super::participants::{Proof, Whose, myself};
 use crate::error::Error;
 use crate::limits::{BLIND_SLEEP, BURIED_AFTER, LOOK_AGAIN};
 use crate::ring::layout::Part;
@@ -158,30 +158,40 @@ impl Watch {
         if self.epoch == Some(epoch) {
             return self.complete;
         }
+        self.complete = self.those(mailbox, |part| part != Part::Orphan);
+        self.epoch = Some(epoch);
+        self.complete
+    }
+
+    /// Sees to it that all receivers are watched, for one that doesn't sleep: what a dead sender
+    /// leaves needs nobody at once.
+    pub(super) fn receivers(&self, mailbox: &Mailbox) {
+        // Of whom it can't be told, who only looks sees to them itself.
+        self.those(mailbox, |part| part == Part::Receiver);
+    }
+
+    fn those(&self, mailbox: &Mailbox, is_one: impl Fn(Part) -> bool) -> bool {
         let mut guard = lock();
         let Ok(watcher) = of_this_life(&mut guard) else { return false };
-        let mut somebody_died = false;
-        self.complete = true;
-        for (place, part) in mailbox.parts() {
-            if part == Part::Orphan {
-                continue;
-            }
-            match watcher.watch(&mailbox.owner(place)) {
+        let mut dead = Vec::new();
+        let mut is_complete = true;
+        for (place, _) in mailbox.parts().filter(|(_, part)| is_one(*part)) {
+            let owner = mailbox.owner(place);
+            match watcher.watch(&owner) {
                 Ok(()) => {}
-                Err(Errno::SRCH) => somebody_died = true,
-                Err(_) => self.complete = false,
+                Err(Errno::SRCH) => dead.push(u64::from(owner.pid)),
+                Err(_) => is_complete = false,
             }
         }
-        self.epoch = Some(epoch);
         let watched = watcher.mailboxes.iter().find(|watched| watched.instance == self.instance);
         let own = watched.map(|watched| Arc::clone(&watched.mailbox));
         drop(guard);
-        if let (true, Some(own)) = (somebody_died, own) {
-            own.recover(None, Proof::Process);
+        if let (false, Some(own)) = (dead.is_empty(), own) {
+            own.recover(Whose::Of(&dead), Proof::Process);
             // Where another is burying it, and is killed, the caller does it, when it looks again.
-            self.complete &= !own.has_dead();
+            is_complete &= !own.has_dead(Whose::Of(&dead));
         }
-        self.complete
+        is_complete
     }
 }
 
@@ -304,6 +314,7 @@ fn watch(epoll: &OwnedFd, life: u64) {
     let mut again: Option<Duration> = None;
     let mut round = Instant::now();
     loop {
+        let is_again = again.is_some();
         let pause = again.map_or(LOOK_AGAIN, |again| again.min(LOOK_AGAIN));
         match Wait::For(pause).events(epoll.as_fd(), &mut ended) {
             Ok(()) => again = None,
@@ -327,11 +338,13 @@ fn watch(epoll: &OwnedFd, life: u64) {
             }
             None => return,
         };
+        // Who else takes part lives, unless somebody was left unburied before.
+        let whose = if is_again { Whose::All } else { Whose::Of(&ended) };
         for mailbox in &mailboxes {
-            mailbox.recover(None, Proof::Process);
+            mailbox.recover(whose, Proof::Process);
         }
         // Another is at it, behind the door, and may be killed there: nobody need know of that one.
-        let is_done = !mailboxes.iter().any(|mailbox| mailbox.has_dead());
+        let is_done = !mailboxes.iter().any(|mailbox| mailbox.has_dead(whose));
         again = match again {
             _ if is_done => None,
             None => Some(BURIED_AFTER),
