@@ -192,7 +192,7 @@ impl Header {
     ///
     /// # Panics
     /// Where the buffer is shorter than [`HEADER_MAX`].
-    #[inline]
+    #[inline(always)]
     pub fn encode(&self, buffer: &mut [u8]) -> usize {
         let buffer: &mut [u8; HEADER_MAX] =
             buffer.first_chunk_mut().expect("the buffer takes the longest header");
