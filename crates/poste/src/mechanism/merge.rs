@@ -311,7 +311,6 @@ fn slot_of(connections: &mut [Slot], source: u64) -> Option<(usize, &mut Slot)> 
 
 impl RecvEnd for Merge {
     fn recv(&mut self, arrival: &mut Arrival, wait: Wait) -> Result<(), Error> {
-        let wait = wait.begin();
         arrival.reset();
         self.current = None;
         if let Some(index) = self.leaving.take() {
@@ -322,6 +321,7 @@ impl RecvEnd for Merge {
             // Something more urgent may have come; that nothing did is no news.
             let _ = self.look(Wait::Not);
         }
+        let mut begun = None;
         loop {
             if let Some(source) = self.ended.pop_front() {
                 arrival.news = News::Ended;
@@ -332,6 +332,7 @@ impl RecvEnd for Merge {
             if self.take(arrival) {
                 return Ok(());
             }
+            let wait = *begun.get_or_insert_with(|| wait.begin());
             self.look(wait).map_err(|halt| halt.receiving(wait))?;
         }
     }

@@ -187,15 +187,7 @@ impl Sender {
         if self.options.is_raw() {
             return 0;
         }
-        let mut size = 0;
-        if self.introduces_now() {
-            let hello = Header {
-                kind: PieceKind::Hello,
-                speaker: Some(self.speaker),
-                ..Header::message(0)
-            };
-            size = hello.encode(buffer);
-        }
+        let size = if self.introduces_now() { self.hello(buffer) } else { 0 };
         let header = Header {
             kind: PieceKind::Message,
             descriptors: if part.is_none_or(|part| part.offset == 0) {
@@ -211,5 +203,13 @@ impl Sender {
             body_check: self.options.check.then(|| body_check(message.body)),
         };
         size + header.encode(&mut buffer[size..])
+    }
+
+    /// Writes the introduction: its size.
+    #[cold]
+    fn hello(&self, buffer: &mut [u8]) -> usize {
+        let hello =
+            Header { kind: PieceKind::Hello, speaker: Some(self.speaker), ..Header::message(0) };
+        hello.encode(buffer)
     }
 }
