@@ -442,6 +442,10 @@ impl RecvEnd for Receiving {
             None => self.watch.insert(Watch::new(&seat.mailbox, seat.place)?),
         };
         watch.everybody(&seat.mailbox);
+        if self.claimed.is_empty() {
+            // Nothing is lent now, so the lanes may change. What goes wrong the next receive says.
+            let _ = self.know_lanes();
+        }
         if self.bell.is_none() {
             let made = bell::hang_up(&seat.mailbox, seat.place);
             self.bell = Some(made.map_err(no_room)?);
