@@ -5,10 +5,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use poste::{Kind, Receiver, Sender};
+use rustix::process::{Resource, getrlimit, setrlimit};
 
-use crate::peer::Name;
+use crate::peer::{Name, Peer, say};
 
 const PATIENCE: Duration = Duration::from_secs(20);
+const SOON: Duration = Duration::from_millis(200);
 
 /// A message that is lent lies in its lane; the lanes before that one come and go.
 #[test]
@@ -44,4 +46,50 @@ fn a_polled_receiver_keeps_its_message_while_senders_come_and_go() {
     assert_eq!(receiver.try_recv().unwrap_err().kind(), Kind::Empty);
     drop((sender, receiver));
     assert_eq!(name.files(), ["header"], "each message was ended in its own lane");
+}
+
+#[test]
+fn who_has_no_descriptor_left_says_so_and_loses_nothing() {
+    let name = Name::new("no-descriptors");
+    let mut sender = Sender::create(&name).unwrap();
+    let mut hoard = Peer::start("hoard", &[&name.0]);
+    hoard.expect("ready");
+    sender.send("precious").unwrap();
+    hoard.expect("precious");
+    let mut poor = Peer::start("no-descriptors", &[&name.0]);
+    poor.expect("poor");
+    // It is the only one that could see to the dead.
+    hoard.kill();
+    let mut other = Sender::open(&name).unwrap();
+    other.send("from another lane").unwrap();
+    poor.tell("look");
+    poor.expect("looked");
+}
+
+/// The peer of the test above.
+pub(crate) fn no_descriptors(address: &str) {
+    let mut receiver = Receiver::open(address).unwrap();
+    assert_eq!(receiver.recv_timeout(SOON).unwrap_err().kind(), Kind::TimedOut);
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = Some(64);
+    setrlimit(Resource::Nofile, limit).unwrap();
+    let mut files = Vec::new();
+    while let Ok(file) = std::fs::File::open("/dev/null") {
+        files.push(file);
+    }
+    say("poor");
+    let mut line = String::new();
+    std::io::stdin().read_line(&mut line).unwrap();
+    let error = receiver.recv_timeout(SOON).unwrap_err();
+    assert!(matches!(error.kind(), Kind::Limit { .. }), "{error}");
+    assert!(error.hint().contains("ulimit"), "{error}");
+    drop(files);
+    let mut all = Vec::new();
+    while all.len() < 2 {
+        let message = receiver.recv_timeout(PATIENCE).unwrap();
+        all.push((message.text().unwrap().to_owned(), message.redelivered()));
+    }
+    all.sort();
+    assert_eq!(all, [("from another lane".to_owned(), false), ("precious".to_owned(), true)]);
+    say("looked");
 }

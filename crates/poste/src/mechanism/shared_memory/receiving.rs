@@ -144,9 +144,14 @@ impl Receiving {
             });
             let mut known = match known {
                 Some(index) => self.lanes.swap_remove(index),
-                // One that can't be opened is gone by now, or broken: the next change tells.
                 None => match lane_file::open(mailbox, place) {
                     Ok(file) => Known::new(file, &self.seat),
+                    Err(error) if lane_file::is_want(&error) => {
+                        lanes.append(&mut self.lanes);
+                        (self.lanes, self.epoch) = (lanes, None);
+                        return Err(error);
+                    }
+                    // It is gone by now, or broken: the next change tells.
                     Err(_) => continue,
                 },
             };
