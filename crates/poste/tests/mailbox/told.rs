@@ -2,11 +2,13 @@
 //! left to follow it with: it keeps what it has, and hears of what there is.
 
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
 use std::time::Duration;
 
-use poste::{Kind, Receiver, Sender};
+use poste::{Kind, Options, Receiver, Sender, Spin};
 use rustix::process::{Resource, getrlimit, setrlimit};
 
+use crate::hostile::in_time;
 use crate::peer::{Name, Peer, say};
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -46,6 +48,96 @@ fn a_polled_receiver_keeps_its_message_while_senders_come_and_go() {
     assert_eq!(receiver.try_recv().unwrap_err().kind(), Kind::Empty);
     drop((sender, receiver));
     assert_eq!(name.files(), ["header"], "each message was ended in its own lane");
+}
+
+#[test]
+fn who_spins_for_ever_is_told_that_the_mailbox_is_removed() {
+    let name = Name::new("spins");
+    let always = || Options::new().create().capacity(1).spin(Spin::Always);
+    let mut sender = Sender::open_with(&name.0, &always()).unwrap();
+    sender.send("full").unwrap();
+    let other = Name::new("spins");
+    let mut receiver = Receiver::open_with(&other.0, &always()).unwrap();
+    in_time(move || {
+        let threads = [
+            std::thread::spawn(move || sender.send("more").unwrap_err().kind().clone()),
+            std::thread::spawn(move || receiver.recv().unwrap_err().kind().clone()),
+        ];
+        std::thread::sleep(Duration::from_millis(50));
+        poste::remove(&name).unwrap();
+        poste::remove(&other).unwrap();
+        for thread in threads {
+            assert_eq!(thread.join().unwrap(), Kind::Removed);
+        }
+    });
+}
+
+/// Its process lives, so no watcher hears of it.
+#[test]
+fn who_spins_for_ever_finds_what_a_lost_handle_had() {
+    let name = Name::new("spins-exec");
+    let mut peer = Peer::start("exec", &[&name.0]);
+    peer.expect("ready");
+    let mut receiver = Receiver::open_with(&name.0, &Options::new().spin(Spin::Always)).unwrap();
+    peer.tell("go");
+    let message = receiver.recv_timeout(PATIENCE).unwrap();
+    assert_eq!((message.text().unwrap(), message.redelivered()), ("precious", true));
+}
+
+/// Two messages that were published together wake one receiver; where its time is over just then, it
+/// takes one, and the other is for the next.
+#[test]
+fn who_is_chosen_when_its_time_is_over_passes_on_what_it_leaves() {
+    // Less than one round in 100,000 meets the moment.
+    let rounds = if std::env::var_os("POSTE_LONG").is_some() { 1_000_000 } else { 3000 };
+    let name = Name::new("passes-on");
+    let never = Options::new().create().spin(Spin::Never);
+    let mut hasty = Receiver::open_with(&name.0, &never).unwrap();
+    let mut sleeper = Receiver::open_with(&name.0, &never).unwrap();
+    let mut sender = Sender::open(&name).unwrap();
+    let (go, begins) = mpsc::channel();
+    let (done, ends) = mpsc::channel();
+    let is_over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let (told, is_over) = (done.clone(), &is_over);
+        let hasty = scope.spawn(move || {
+            for () in begins {
+                while !is_over.load(Ordering::Relaxed) {
+                    if hasty.recv_timeout(Duration::ZERO).is_ok() {
+                        told.send(()).unwrap();
+                        break;
+                    }
+                }
+            }
+        });
+        scope.spawn(move || {
+            // A round of the watcher would find it too, every 5 s.
+            while sleeper.recv_timeout(PATIENCE).is_ok_and(|message| &message[..] != b"end") {
+                done.send(()).unwrap();
+            }
+        });
+        let mut late = 0;
+        for _ in 0..rounds {
+            go.send(()).unwrap();
+            sender.feed("one").unwrap();
+            sender.feed("two").unwrap();
+            sender.flush().unwrap();
+            for _ in 0..2 {
+                if ends.recv_timeout(Duration::from_secs(2)).is_err() {
+                    late += 1;
+                    ends.recv_timeout(PATIENCE).unwrap();
+                }
+            }
+            if late > 0 {
+                break;
+            }
+        }
+        is_over.store(true, Ordering::Relaxed);
+        drop(go);
+        hasty.join().unwrap();
+        sender.send("end").unwrap();
+        assert_eq!(late, 0, "a message lay beside a sleeper");
+    });
 }
 
 #[test]

@@ -373,11 +373,11 @@ impl RecvEnd for Receiving {
         let found = match self.next_claimed() {
             Some(found) => found,
             None => {
-                let found = match self.take()? {
-                    None => self.wait(wait)?,
+                let found = match self.take() {
+                    Ok(None) => self.wait(wait),
                     found => found,
                 };
-                found.ok_or_else(|| Halt::Later.receiving(wait))
+                found.and_then(|found| found.ok_or_else(|| Halt::Later.receiving(wait)))
             }
         };
         let done = found.and_then(|found| self.deliver(found, arrival));
