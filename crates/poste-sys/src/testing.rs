@@ -31,6 +31,19 @@ pub fn begin_signal_storm(every: Duration) {
     assert_eq!((handled, set), (0, 0), "the storm begins");
 }
 
+/// Sends SIGURG to the first thread of this process, whose number is given, and to no other: another
+/// thread may take a signal that is for the process.
+///
+/// # Panics
+/// Where it isn't this process's number.
+pub fn mark(process: u32) {
+    let number = process as libc::c_long;
+    let signal = libc::c_long::from(libc::SIGURG);
+    // SAFETY: the call takes three numbers and touches no memory.
+    let sent = unsafe { libc::syscall(libc::SYS_tgkill, number, number, signal) };
+    assert_eq!(sent, 0, "this process can be sent a signal");
+}
+
 /// Says that a test, or a part of it, was left out: on standard error, and in the file that
 /// `POSTE_SKIPPED` names.
 ///

@@ -460,7 +460,6 @@ impl SendEnd for Link {
 
 impl RecvEnd for Link {
     fn recv(&mut self, arrival: &mut Arrival, wait: Wait) -> Result<(), Error> {
-        let wait = wait.begin();
         arrival.reset();
         if !self.inbox.is_empty() {
             if self.should_look() {
@@ -469,6 +468,7 @@ impl RecvEnd for Link {
             self.take(arrival);
             return Ok(());
         }
+        let wait = wait.begin();
         loop {
             if self.take(arrival) {
                 return Ok(());
