@@ -45,11 +45,12 @@ impl Set {
         set_fenced(word, bit);
     }
 
-    /// Whether a participant is announced, and nobody has chosen it.
+    /// Whether a participant is announced, and nobody has chosen it. Acquire: pairs with the release in
+    /// `leave`, so that who was chosen sees what it was chosen for.
     #[inline]
     pub(crate) fn holds(self, header: &Mapping, place: usize) -> bool {
         let (word, bit) = self.word(header, place);
-        word.load(Ordering::Relaxed) & bit != 0
+        word.load(Ordering::Acquire) & bit != 0
     }
 
     /// Takes the announcement back: whether it still stood. If not, somebody has chosen this one,

@@ -9,3 +9,4 @@ mod lifetime;
 mod peer;
 mod sealed;
 mod sealed_address;
+mod told;

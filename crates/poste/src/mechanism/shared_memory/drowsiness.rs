@@ -35,9 +35,12 @@ impl Drowsiness {
     #[inline]
     pub(super) fn begin(&mut self, mailbox: &Mailbox, place: usize) {
         self.taken = 0;
-        if !self.is_said {
+        // Also where a peer's slip in a word took it back.
+        if !self.is_said || !Set::Drowsy.holds(mailbox.header(), place) {
             Set::Drowsy.enter(mailbox.header(), place);
-            barrier::everywhere();
+            if !self.stays {
+                barrier::everywhere();
+            }
             self.is_said = true;
         }
     }

@@ -194,12 +194,15 @@ impl Mailbox {
         let _ = unlock_byte(self.header().file(), place as u32);
     }
 
-    /// Gives a receiver's place back, with what it has not ended.
+    /// Gives a receiver's place back, with what it has not ended. What this process can't reach is
+    /// left to who comes next, as of one that is dead.
     pub(crate) fn detach_receiver(&self, place: usize) {
         let _door = self.wait_for_door(place);
-        self.bury_receiver(place);
+        let is_all = self.bury_receiver(place);
         self.wake_all();
-        self.become_part(place, Part::Free);
+        if is_all {
+            self.become_part(place, Part::Free);
+        }
         self.unlock(place);
     }
 
@@ -326,9 +329,11 @@ impl Mailbox {
             return false;
         }
         if part == Part::Receiver {
-            self.bury_receiver(place);
+            let is_all = self.bury_receiver(place);
             self.wake_all();
-            self.become_part(place, Part::Free);
+            if is_all {
+                self.become_part(place, Part::Free);
+            }
             return true;
         }
         bell::remove(self, place);
@@ -341,8 +346,10 @@ impl Mailbox {
         true
     }
 
-    /// Undoes what a receiver that is gone, or going, has begun.
-    fn bury_receiver(&self, place: usize) {
+    /// Undoes what a receiver that is gone, or going, has begun: whether all of it, else this process
+    /// has no descriptor or memory left to reach a lane, and it is to be done again.
+    fn bury_receiver(&self, place: usize) -> bool {
+        let mut is_all = true;
         for of in [Set::Asleep, Set::Armed, Set::Drowsy] {
             of.leave(self.header(), place);
         }
@@ -350,15 +357,20 @@ impl Mailbox {
             if !matches!(part, Part::Sender | Part::Orphan) {
                 continue;
             }
-            // A lane that can't be opened is one that nobody could have taken a message from.
-            if let Ok(file) = lane_file::open(self, lane_place) {
-                aside::take_back(self, &file, place as u16);
-                if part == Part::Orphan {
-                    self.free_orphan(&file);
+            match lane_file::open(self, lane_place) {
+                Ok(file) => {
+                    aside::take_back(self, &file, place as u16);
+                    if part == Part::Orphan {
+                        self.free_orphan(&file);
+                    }
                 }
+                Err(error) if lane_file::is_want(&error) => is_all = false,
+                // Nobody could have taken a message from it.
+                Err(_) => {}
             }
         }
         bell::remove(self, place);
+        is_all
     }
 }
 

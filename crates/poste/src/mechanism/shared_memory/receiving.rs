@@ -144,9 +144,14 @@ impl Receiving {
             });
             let mut known = match known {
                 Some(index) => self.lanes.swap_remove(index),
-                // One that can't be opened is gone by now, or broken: the next change tells.
                 None => match lane_file::open(mailbox, place) {
                     Ok(file) => Known::new(file, &self.seat),
+                    Err(error) if lane_file::is_want(&error) => {
+                        lanes.append(&mut self.lanes);
+                        (self.lanes, self.epoch) = (lanes, None);
+                        return Err(error);
+                    }
+                    // It is gone by now, or broken: the next change tells.
                     Err(_) => continue,
                 },
             };
@@ -368,11 +373,11 @@ impl RecvEnd for Receiving {
         let found = match self.next_claimed() {
             Some(found) => found,
             None => {
-                let found = match self.take()? {
-                    None => self.wait(wait)?,
+                let found = match self.take() {
+                    Ok(None) => self.wait(wait),
                     found => found,
                 };
-                found.ok_or_else(|| Halt::Later.receiving(wait))
+                found.and_then(|found| found.ok_or_else(|| Halt::Later.receiving(wait)))
             }
         };
         let done = found.and_then(|found| self.deliver(found, arrival));
@@ -442,6 +447,10 @@ impl RecvEnd for Receiving {
             None => self.watch.insert(Watch::new(&seat.mailbox, seat.place)?),
         };
         watch.everybody(&seat.mailbox);
+        if self.claimed.is_empty() {
+            // Nothing is lent now, so the lanes may change. What goes wrong the next receive says.
+            let _ = self.know_lanes();
+        }
         if self.bell.is_none() {
             let made = bell::hang_up(&seat.mailbox, seat.place);
             self.bell = Some(made.map_err(no_room)?);

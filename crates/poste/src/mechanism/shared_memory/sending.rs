@@ -173,9 +173,12 @@ impl Sending {
         if wait == Wait::Not {
             return Ok(false);
         }
-        let producer = &self.producer;
+        let (mailbox, producer) = (&self.mailbox, &self.producer);
         let near = producer.to_look_for(number);
-        let spun = self.spinner.spin(wait, || false, || Ok(producer.came(near).then_some(())))?;
+        // Also who spins for ever sees that the mailbox is taken away.
+        let since = mailbox.epoch();
+        let came = || Ok((producer.came(near) || mailbox.epoch() != since).then_some(()));
+        let spun = self.spinner.spin(wait, || false, came)?;
         if spun.is_some() {
             return Ok(true);
         }

@@ -204,7 +204,11 @@ impl Drop for Watch {
         for watched in &mut watcher.mailboxes {
             if watched.instance == self.instance {
                 watched.users -= 1;
-                watched.sleepers.retain(|place| *place != self.place);
+                // Once: who has the place by now may have said so too.
+                let own = watched.sleepers.iter().position(|place| *place == self.place);
+                if let Some(own) = own.filter(|_| self.sleeps) {
+                    watched.sleepers.swap_remove(own);
+                }
             }
         }
         watcher.mailboxes.retain(|watched| watched.users > 0);
@@ -315,7 +319,8 @@ fn watch(epoll: &OwnedFd, life: u64) {
     let mut round = Instant::now();
     loop {
         let is_again = again.is_some();
-        let pause = again.map_or(LOOK_AGAIN, |again| again.min(LOOK_AGAIN));
+        let left = LOOK_AGAIN.saturating_sub(round.elapsed());
+        let pause = again.map_or(left, |again| again.min(left));
         match Wait::For(pause).events(epoll.as_fd(), &mut ended) {
             Ok(()) => again = None,
             Err(Halt::Later) => ended.clear(),

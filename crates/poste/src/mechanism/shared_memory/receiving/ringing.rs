@@ -6,10 +6,13 @@ use super::{Receiving, here};
 use crate::ring::wake::Set;
 
 impl Receiving {
-    /// Whether nothing is there to be taken.
+    /// Whether nothing is there to be taken. Where the table has changed it can't be told: what was
+    /// taken last is known by its lane's index, so the lanes stay as they are until the next is received.
     #[inline]
     pub(super) fn is_empty(&mut self) -> bool {
-        self.claimed.is_empty() && self.find().is_ok_and(|found| found.is_none())
+        self.claimed.is_empty()
+            && self.epoch == Some(self.seat.mailbox.epoch())
+            && self.find_in_known().is_ok_and(|found| found.is_none())
     }
 
     /// After something was taken: where the bell is neither rung nor will be by somebody who chose

@@ -17,6 +17,9 @@ use crate::options::Spin;
 use crate::ring::wake::{self, Set};
 use crate::wait::Wait;
 
+/// So many looks in vain, some milliseconds of them, are worth a look at the clock.
+const LOOKS: u32 = 1 << 16;
+
 impl Receiving {
     /// Takes the next message, waiting for it; `None` when the wait is over.
     #[cold]
@@ -30,7 +33,16 @@ impl Receiving {
         let mut spinner = std::mem::replace(&mut self.spinner, Spinner::new(Spin::Never));
         let last = self.lanes.get(self.turn);
         let last = last.map(|known| known.reader.lane().processor().load(Ordering::Relaxed));
-        let done = match spinner.spin(wait, || last == Some(here()), || self.take()) {
+        let mut looks = 0_u32;
+        // Who spins for ever is never told to look after the dead.
+        let look = || {
+            looks = looks.wrapping_add(1);
+            match self.take()? {
+                None if looks % LOOKS == 0 => self.look_for_dead(),
+                found => Ok(found),
+            }
+        };
+        let done = match spinner.spin(wait, || last == Some(here()), look) {
             Ok(None) => {
                 let since = spinner.falls_asleep();
                 let slept = self.sleep(&seat, wait);
@@ -77,30 +89,27 @@ impl Receiving {
                 }
             });
             let chosen = !(Set::Asleep.holds(header, place) && Set::Asleep.leave(header, place));
-            match slept {
+            let is_over = || wait.left().is_some_and(|left| left.is_zero());
+            let done = match slept {
                 // However often the table changes, the wait ends when it is over.
-                Ok(Some(ControlFlow::Continue(()))) => {
-                    if wait.left().is_some_and(|left| left.is_zero()) {
-                        return if chosen { self.take() } else { Ok(None) };
-                    }
-                }
-                Ok(Some(ControlFlow::Break(found))) => {
-                    // Who was chosen and leaves more behind than it takes passes it on. What was
-                    // found is known by its lane's index, which must stay.
-                    if self.find_in_known().is_ok_and(|more| more.is_some()) {
-                        mailbox.notify();
-                    }
-                    return Ok(Some(found));
-                }
-                Ok(None) if chosen => return self.take(),
-                Ok(None) => return Ok(None),
-                Err(error) => {
-                    if chosen {
-                        mailbox.notify();
-                    }
-                    return Err(error);
-                }
+                Ok(Some(ControlFlow::Continue(()))) if !is_over() => continue,
+                Ok(Some(ControlFlow::Break(found))) => Ok(Some(found)),
+                // Also when its time is over, who was chosen takes what it was chosen for.
+                Ok(_) if chosen => self.take(),
+                Ok(_) => return Ok(None),
+                Err(error) => Err(error),
+            };
+            // Who was chosen and leaves more behind than it takes passes it on. What was found is known
+            // by its lane's index, which must stay.
+            let passes_on = match &done {
+                Ok(Some(_)) => self.find_in_known().is_ok_and(|more| more.is_some()),
+                Ok(None) => false,
+                Err(_) => chosen,
+            };
+            if passes_on {
+                mailbox.notify();
             }
+            return done;
         }
     }
 
