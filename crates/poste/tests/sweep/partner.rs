@@ -109,16 +109,21 @@ impl Partner {
         self.until("it doesn't sleep", |stat, call| stat == 'S' && call.starts_with(FUTEX))
     }
 
-    /// Its process, and the thread in it that hears of deaths.
+    /// Its process, and the thread in it that hears of deaths. A new thread names itself, where the
+    /// machine is busy after its maker sleeps.
     pub(crate) fn watcher(&self) -> Result<(i32, i32), String> {
         let process = self.child.id();
         let tasks = format!("/proc/{process}/task");
-        for task in std::fs::read_dir(&tasks).map_err(|error| error.to_string())?.flatten() {
-            let name = std::fs::read_to_string(task.path().join("comm")).unwrap_or_default();
-            let number = task.file_name().to_string_lossy().parse();
-            if let (true, Ok(number)) = (name.trim() == "poste-watcher", number) {
-                return Ok((process as i32, number));
+        let end = std::time::Instant::now() + std::time::Duration::from_secs(10);
+        while std::time::Instant::now() < end {
+            for task in std::fs::read_dir(&tasks).map_err(|error| error.to_string())?.flatten() {
+                let name = std::fs::read_to_string(task.path().join("comm")).unwrap_or_default();
+                let number = task.file_name().to_string_lossy().parse();
+                if let (true, Ok(number)) = (name.trim() == "poste-watcher", number) {
+                    return Ok((process as i32, number));
+                }
             }
+            std::thread::sleep(std::time::Duration::from_millis(1));
         }
         Err("who sleeps has no watcher".to_owned())
     }
