@@ -208,6 +208,7 @@ fn main() {
         "bursts" => crate::drowsy::bursts(address, arguments[1]),
         "exec" => crate::lifetime::exec(address),
         "make" => crate::lifetime::make(address),
+        "no-bell" => crate::told::no_bell(address),
         "no-descriptors" => crate::told::no_descriptors(address),
         "full" => crate::lifetime::full(address),
         "sealed-at" => crate::sealed_address::send(address, arguments[1]),

@@ -6,7 +6,8 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use poste::mechanism::shared_memory::inspect::inspect;
-use poste::{Address, Kind, Options, Receiver, Sender, Spin};
+use poste::{Address, Kind, Options, Receiver, Sender, Spin, Wait};
+use rustix::event::PollFlags;
 use rustix::process::{Resource, getrlimit, setrlimit};
 
 use crate::hostile::in_time;
@@ -164,17 +165,20 @@ fn who_has_no_descriptor_left_says_so_and_loses_nothing() {
     poor.expect("looked");
 }
 
+/// Leaves this process no descriptor, until the value is dropped.
+fn use_up_descriptors() -> Vec<std::fs::File> {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = Some(64);
+    setrlimit(Resource::Nofile, limit).unwrap();
+    let open = || std::fs::File::open("/dev/null").ok();
+    std::iter::from_fn(open).collect()
+}
+
 /// The peer of the test above.
 pub(crate) fn no_descriptors(address: &str) {
     let mut receiver = Receiver::open(address).unwrap();
     assert_eq!(receiver.recv_timeout(SOON).unwrap_err().kind(), Kind::TimedOut);
-    let mut limit = getrlimit(Resource::Nofile);
-    limit.current = Some(64);
-    setrlimit(Resource::Nofile, limit).unwrap();
-    let mut files = Vec::new();
-    while let Ok(file) = std::fs::File::open("/dev/null") {
-        files.push(file);
-    }
+    let files = use_up_descriptors();
     say("poor");
     let mut line = String::new();
     std::io::stdin().read_line(&mut line).unwrap();
@@ -190,4 +194,42 @@ pub(crate) fn no_descriptors(address: &str) {
     all.sort();
     assert_eq!(all, [("from another lane".to_owned(), false), ("precious".to_owned(), true)]);
     say("looked");
+}
+
+/// A bell is opened when it is first rung; a sender that can't, rings it with a later message.
+#[test]
+fn a_bell_that_could_not_be_opened_is_rung_later() {
+    let name = Name::new("no-bell");
+    let mut receiver = Receiver::create(&name).unwrap();
+    let ready = |receiver: &mut Receiver, time| {
+        let wait = Wait::For(time);
+        wait.until_ready(receiver.pollable().unwrap(), PollFlags::IN).unwrap()
+    };
+    let mut peer = Peer::start("no-bell", &[&name.0]);
+    peer.expect("poor");
+    assert!(!ready(&mut receiver, Duration::ZERO));
+    peer.tell("go on");
+    peer.expect("sent in silence");
+    assert!(!ready(&mut receiver, SOON), "the sender had descriptors left: nothing was tried");
+    peer.tell("go on");
+    peer.expect("sent");
+    assert!(ready(&mut receiver, PATIENCE));
+    assert_eq!(receiver.try_recv().unwrap().text().unwrap(), "in silence");
+    assert_eq!(receiver.try_recv().unwrap().text().unwrap(), "aloud");
+}
+
+/// The peer of the test above.
+pub(crate) fn no_bell(address: &str) {
+    let mut sender = Sender::open(address).unwrap();
+    let files = use_up_descriptors();
+    say("poor");
+    let mut line = String::new();
+    std::io::stdin().read_line(&mut line).unwrap();
+    sender.send("in silence").unwrap();
+    drop(files);
+    say("sent in silence");
+    std::io::stdin().read_line(&mut line).unwrap();
+    sender.send("aloud").unwrap();
+    say("sent");
+    std::thread::sleep(PATIENCE);
 }

@@ -30,8 +30,9 @@ pub(crate) fn remove(mailbox: &Mailbox, place: usize) {
     unlink(mailbox, &name(place));
 }
 
-/// Rings the bell of a place. One that isn't there belongs to nobody any more.
-pub(crate) fn ring(mailbox: &Mailbox, place: usize) {
+/// Rings the bell of a place: whether it could; else this process has no descriptor left for it. One
+/// that isn't there belongs to nobody any more.
+pub(crate) fn ring(mailbox: &Mailbox, place: usize) -> bool {
     // A panic of another thread leaves the list whole.
     let mut open = mailbox.bells.0.lock().unwrap_or_else(PoisonError::into_inner);
     // Read after the place was chosen: whoever has it now came before it announced itself.
@@ -41,13 +42,16 @@ pub(crate) fn ring(mailbox: &Mailbox, place: usize) {
     }
     match open.bells.iter().find(|(known, _)| *known == place) {
         Some((_, fifo)) => bell::ring_open(fifo),
-        None => {
-            if let Ok(fifo) = bell::open(mailbox.folder(), &name(place)) {
+        None => match bell::open(mailbox.folder(), &name(place)) {
+            Ok(fifo) => {
                 bell::ring_open(&fifo);
                 open.bells.push((place, fifo));
             }
-        }
+            Err(Errno::MFILE | Errno::NFILE | Errno::NOMEM) => return false,
+            Err(_) => {}
+        },
     }
+    true
 }
 
 /// Hangs up the bell of a place.

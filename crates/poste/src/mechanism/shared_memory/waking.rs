@@ -26,7 +26,10 @@ impl Mailbox {
         // Each once: who arms again meanwhile has looked after the message was there.
         let mut from = 0;
         while let Some(place) = Set::Armed.choose_from(self.header(), from) {
-            bell::ring(self, place);
+            if !bell::ring(self, place) {
+                // The next message, or another sender's, tries again.
+                Set::Armed.enter(self.header(), place);
+            }
             from = place + 1;
         }
     }
