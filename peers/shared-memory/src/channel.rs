@@ -80,8 +80,7 @@ pub fn sender(with: With, name: &Name, setup: Setup) -> Outcome<Box<dyn Sender>>
 pub fn remove(with: With, name: &Name) -> Outcome<()> {
     match with {
         With::Poste(..) => peer::poste::remove(&name.text()),
-        With::Bare { .. } => peer::bare::remove(&name.text()),
-        With::Claims => peer::claims::remove(&name.text()),
+        With::Bare { .. } | With::Claims => peer::bare::remove(&name.text()),
         With::Ipmpsc => peer::ipmpsc::remove(&name.text()),
         With::Iceoryx { .. } | With::ShmemIpc | With::Aeron => Ok(()),
     }

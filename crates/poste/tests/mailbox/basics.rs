@@ -393,17 +393,22 @@ fn what_a_killed_receiver_had_comes_again_to_one_that_sleeps() {
 
 #[test]
 fn what_a_killed_sender_sent_is_there() {
-    let name = Name::new("killed-sender");
+    follow_a_killed_sender(&Name::new("killed-sender"));
+}
+
+/// A sender is killed, and the next goes on in its lane: what both sent is there, in order.
+pub(crate) fn follow_a_killed_sender(name: &Name) {
     let mut peer = Peer::start("send", &[&name.0, "one", "two"]);
     peer.expect("sent");
     peer.kill();
-    let mut receiver = Receiver::open(&name).unwrap();
-    // The next sender goes on in the dead one's lane.
-    let mut sender = Sender::open(&name).unwrap();
+    let mut receiver = Receiver::open(name).unwrap();
+    let mut sender = Sender::open(name).unwrap();
     sender.send("three").unwrap();
     for body in ["one", "two", "three"] {
         assert_eq!(receiver.recv_timeout(PATIENCE).unwrap().text().unwrap(), body);
     }
+    drop((sender, receiver));
+    assert_eq!(name.files(), ["header"]);
 }
 
 #[test]

@@ -75,18 +75,7 @@ fn what_lies_on_huge_pages_survives_its_users() {
     let Some(name) = make("huge-kill", "what_lies_on_huge_pages_survives_its_users") else {
         return;
     };
-    let mut peer = Peer::start("send", &[&name.0, "one", "two"]);
-    peer.expect("sent");
-    peer.kill();
-    let mut receiver = Receiver::open(&name).unwrap();
-    // Another goes on with the lane of the dead one.
-    let mut sender = Sender::open(&name).unwrap();
-    sender.send("three").unwrap();
-    for body in ["one", "two", "three"] {
-        assert_eq!(receiver.recv_timeout(PATIENCE).unwrap().text().unwrap(), body);
-    }
-    drop((sender, receiver));
-    assert_eq!(name.files(), ["header"]);
+    crate::basics::follow_a_killed_sender(&name);
 }
 
 #[test]

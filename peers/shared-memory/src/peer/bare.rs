@@ -32,13 +32,18 @@ fn path(name: &str) -> PathBuf {
     PathBuf::from("/dev/shm").join(name)
 }
 
-pub fn open(name: &str, setup: Setup, sleeps: bool) -> Outcome<Ring> {
+/// A ring's memory, which either side may make.
+pub fn map(name: &str, bytes: usize) -> Outcome<Mapping> {
     let file =
         File::options().read(true).write(true).create(true).truncate(false).open(path(name))?;
-    let (file, slots) = (OwnedFd::from(file), setup.depth());
-    let bytes = SLOTS + (setup.size * slots).next_multiple_of(4096);
+    let file = OwnedFd::from(file);
     reserve(file.as_fd(), bytes)?;
-    let map = Mapping::new(file, 0, bytes, Access::Write)?;
+    Ok(Mapping::new(file, 0, bytes, Access::Write)?)
+}
+
+pub fn open(name: &str, setup: Setup, sleeps: bool) -> Outcome<Ring> {
+    let slots = setup.depth();
+    let map = map(name, SLOTS + (setup.size * slots).next_multiple_of(4096))?;
     Ok(Ring { map, slots: slots as u64, size: setup.size, sleeps, mine: 0, seen: 0 })
 }
 

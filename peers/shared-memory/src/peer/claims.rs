@@ -3,14 +3,11 @@
 //! atomic operation of its own, and a full barrier after a message, to look who sleeps. No priorities,
 //! one size, it always spins. What stands between this and `bare` is the price of the promise.
 
-use std::fs::File;
-use std::os::fd::{AsFd, OwnedFd};
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use poste_sys::mapping::{Access, Mapping, reserve};
+use poste_sys::mapping::Mapping;
 
-use super::{Outcome, Receiver, Sender, Setup, check, fill};
+use super::{Outcome, Receiver, Sender, Setup, bare, check, fill};
 
 /// Bytes beside a body: the word, and what a message says of itself.
 const WORD: usize = 32;
@@ -26,23 +23,11 @@ pub struct Ring {
     next: u64,
 }
 
-fn path(name: &str) -> PathBuf {
-    PathBuf::from("/dev/shm").join(name)
-}
-
 pub fn open(name: &str, setup: Setup) -> Outcome<Ring> {
-    let file =
-        File::options().read(true).write(true).create(true).truncate(false).open(path(name))?;
-    let (file, slots) = (OwnedFd::from(file), setup.depth());
-    let bytes = slots * WORD + (setup.size * slots).next_multiple_of(4096);
-    reserve(file.as_fd(), bytes)?;
-    let map = Mapping::new(file, 0, bytes, Access::Write)?;
+    let slots = setup.depth();
+    let map = bare::map(name, slots * WORD + (setup.size * slots).next_multiple_of(4096))?;
     // Numbers begin with the second lap: a word of zeros is older than any.
     Ok(Ring { map, slots: slots as u64, size: setup.size, next: slots as u64 })
-}
-
-pub fn remove(name: &str) -> Outcome<()> {
-    Ok(std::fs::remove_file(path(name))?)
 }
 
 impl Ring {

@@ -101,11 +101,6 @@ struct Receiving {
     recovered: Instant,
 }
 
-/// The processor that this runs on, plus 1; 0 where that can't be told.
-fn here() -> u64 {
-    poste_sys::cpu::current().map_or(0, |here| u64::from(here) + 1)
-}
-
 /// A message that was found: the index of its lane, its number, its word.
 type Found = (usize, u64, Word);
 

@@ -7,7 +7,7 @@ use super::barrier;
 use super::bell::{self, Bell};
 use super::lane_file::{self, LaneFile};
 use super::mailbox::{Mailbox, no_room};
-use super::spinner::Spinner;
+use super::spinner::{Spinner, here};
 use super::traits;
 use super::watcher::Watch;
 use crate::capabilities::Peers;
@@ -223,8 +223,7 @@ impl Sending {
             return;
         }
         if self.published % PROCESSOR_EVERY == 0 {
-            let processor = poste_sys::cpu::current().map_or(0, |number| u64::from(number) + 1);
-            self.producer.lane().processor().store(processor, Ordering::Relaxed);
+            self.producer.lane().processor().store(here(), Ordering::Relaxed);
             self.takes_part = self.takes_part || barrier::takes_part();
         }
         self.published = self.published.wrapping_add(1);

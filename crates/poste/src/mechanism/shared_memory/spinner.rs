@@ -13,6 +13,11 @@ use crate::limits::{SPIN_SKIP_MAX, SPIN_TIME, YIELD_EVERY, YIELD_LONG};
 use crate::options::Spin;
 use crate::wait::Wait;
 
+/// The processor that this runs on, plus 1, as a lane's word says it; 0 where that can't be told.
+pub(super) fn here() -> u64 {
+    poste_sys::cpu::current().map_or(0, |here| u64::from(here) + 1)
+}
+
 /// What one end has learned about looking again.
 #[derive(Debug)]
 pub(crate) struct Spinner {

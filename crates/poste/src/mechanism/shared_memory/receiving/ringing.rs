@@ -2,7 +2,8 @@
 
 use poste_sys::atomic::Ordering;
 
-use super::{Receiving, here};
+use super::Receiving;
+use crate::mechanism::shared_memory::spinner::here;
 use crate::ring::wake::Set;
 
 impl Receiving {

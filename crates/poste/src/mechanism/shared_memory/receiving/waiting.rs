@@ -6,11 +6,11 @@ use std::time::Instant;
 
 use poste_sys::atomic::Ordering;
 
-use super::{Found, Receiving, here};
+use super::{Found, Receiving};
 use crate::error::Error;
 use crate::limits::RECOVER_EVERY;
 use crate::mechanism::shared_memory::participants::{Proof, Whose};
-use crate::mechanism::shared_memory::spinner::Spinner;
+use crate::mechanism::shared_memory::spinner::{Spinner, here};
 use crate::mechanism::shared_memory::taking::Seat;
 use crate::mechanism::shared_memory::watcher::Watch;
 use crate::options::Spin;
