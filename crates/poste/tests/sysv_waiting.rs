@@ -127,6 +127,11 @@ fn help(role: &str) {
             println!("sends");
             for count in 0_u64.. {
                 sender.send(&count.to_le_bytes()).unwrap();
+                // A little slower than a receiver, which then finds nothing again and again.
+                let end = Instant::now() + Duration::from_nanos(count % 2048);
+                while Instant::now() < end {
+                    std::hint::spin_loop();
+                }
             }
         }
         other => panic!("no role {other}"),
@@ -380,12 +385,16 @@ fn killed_senders() {
     let rounds = if std::env::var_os("POSTE_LONG").is_some() { 1000 } else { 40 };
     for round in 0..rounds {
         let helper = Helper::start("sender", &queue);
-        // It sends all the time while this end takes all the time.
+        // It sends all the time while this end takes all the time; most often it is killed just when
+        // this end has found nothing and rests.
         let end = Instant::now() + Duration::from_micros(1000 + round * 37 % 5000);
+        let at_the_latest = end + Duration::from_millis(10);
         let mut count = 0_u64;
         while Instant::now() < end {
             if is_ready(&set, Duration::from_millis(1)) {
-                while let Ok(message) = receiver.try_recv() {
+                // A sender that is as fast as this end never lets it find nothing.
+                while Instant::now() < at_the_latest {
+                    let Ok(message) = receiver.try_recv() else { break };
                     assert_eq!(message[..], count.to_le_bytes());
                     count += 1;
                 }

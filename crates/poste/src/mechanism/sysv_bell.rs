@@ -6,17 +6,23 @@
 //! for nothing, which is harmless.
 //!
 //! ```text
-//! bells/table         a file of 2048 lines, little-endian, one for each queue by its number
+//! bells/lines         a file of 2048 lines, little-endian, one for each queue by its number
 //!     0  armed u32    not 0: a receiver is quiet and wants to be rung; each arming is a new number
-//!     4  sending u32  how many are between the first look at `armed` and the last (low half), and
-//!                     how often that was set right after a sender had been killed (high half)
+//!     4  turn u32     who begins to send is counted in one of two counts: that of its lowest bit
+//!     8  sending u32  twice: how many are between the first look at `armed` and the last (low
+//!                     half), and how often the count was begun anew (high half)
 //! bells/LINE/NAME     the bells of a line: each receiver's FIFO
 //! ```
 //!
 //! A sender counts itself in, rings if `armed`, sends, rings again if `armed`, counts itself out. A
 //! receiver that finds nothing silences its bell, arms, looks again; if somebody is sending then, a
 //! timer makes it look once more. So wherever a sender is killed, a receiver either was rung before
-//! the message was there and looks until nobody sends, or finds it. Source: futex(7), for the idea.
+//! the message was there and looks until nobody sends, or finds it.
+//!
+//! The killed stay in a count. After a turn has lasted for [`BELL_PATIENCE`], whoever is in the count
+//! of the turn before has been at it for longer than that: it is begun anew, and takes those of the
+//! next turn. Nobody who has just begun is ever forgotten so. Sources: futex(7), for the bell; the two
+//! counts are those of sleepable read-copy-update (McKenney, "Sleepable RCU", 2006).
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -43,7 +49,11 @@ const BELLS: &str = "bells";
 /// How many lines the table has: more than queues are polled at once, and few pages.
 const LINES: usize = 2048;
 
-/// The low half of `sending`.
+/// The file of the lines, and what one takes of it.
+const TABLE: &str = "lines";
+const LINE_SIZE: usize = 16;
+
+/// The low half of a `sending`.
 const COUNT: u32 = 0xffff;
 
 /// One queue's line of the table.
@@ -61,32 +71,61 @@ impl Line {
         let system = |errno: Errno| Error::system(errno, "the bells of System V queues");
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let mode = Mode::RUSR | Mode::WUSR;
-        let file = rustix::fs::openat(CWD, part.join("table"), flags, mode).map_err(system)?;
+        let file = rustix::fs::openat(CWD, part.join(TABLE), flags, mode).map_err(system)?;
         // The same for whoever does it, and nothing where it was done.
-        if rustix::fs::fstat(&file).map_err(system)?.st_size < (LINES * 8) as i64 {
-            reserve(file.as_fd(), LINES * 8).map_err(system)?;
+        if rustix::fs::fstat(&file).map_err(system)?.st_size < (LINES * LINE_SIZE) as i64 {
+            reserve(file.as_fd(), LINES * LINE_SIZE).map_err(system)?;
         }
-        let table = Mapping::new(file, 0, LINES * 8, Access::Write).map_err(system)?;
+        let table = Mapping::new(file, 0, LINES * LINE_SIZE, Access::Write).map_err(system)?;
         let mixed = (registry::space() ^ (queue.number() as u64).rotate_left(32))
             .wrapping_mul(0x9e37_79b9_7f4a_7c15);
         let number = (mixed >> 32) as usize % LINES;
         Ok(Line { table, number, folder: part.join(format!("{number:03x}")) })
     }
 
+    fn word(&self, at: usize) -> &AtomicU32 {
+        self.table.half(self.number * LINE_SIZE + at)
+    }
+
     fn armed(&self) -> &AtomicU32 {
-        self.table.half(self.number * 8)
+        self.word(0)
     }
 
-    fn sending(&self) -> &AtomicU32 {
-        self.table.half(self.number * 8 + 4)
+    fn turn(&self) -> &AtomicU32 {
+        self.word(4)
     }
 
-    /// Counts nobody as sending, unless that has changed since it was read.
-    fn set_right(&self, sending: u32) {
-        if sending & COUNT > 0 {
-            let right = (sending & !COUNT).wrapping_add(COUNT + 1);
+    /// The count of those who began to send in a turn.
+    fn sending(&self, turn: u32) -> &AtomicU32 {
+        self.word(8 + 4 * (turn as usize & 1))
+    }
+
+    /// Whether anybody is counted as sending.
+    fn is_sending(&self) -> bool {
+        // Whoever counts itself in behind this look finds the receiver armed.
+        [0, 1].iter().any(|turn| self.sending(*turn).load(Ordering::SeqCst) & COUNT > 0)
+    }
+
+    /// Ends a turn, if it still is that one: those who are counted in the one before are forgotten,
+    /// and their count is the next one's.
+    fn end_turn(&self, turn: u32) {
+        let order = Ordering::SeqCst;
+        let count = self.sending(turn.wrapping_add(1));
+        let before = count.load(order);
+        // Read before the turn, and changed with every turn: so a count that another receiver has
+        // begun anew meanwhile stays as it is.
+        if self.turn().load(order) == turn
+            && count.compare_exchange(before, anew(before), order, order).is_ok()
+        {
+            let _ = self.turn().compare_exchange(turn, turn.wrapping_add(1), order, order);
+        }
+    }
+
+    /// Counts nobody as sending.
+    fn forget_all(&self) {
+        for turn in [0, 1] {
             let order = Ordering::SeqCst;
-            let _ = self.sending().compare_exchange(sending, right, order, order);
+            let _ = self.sending(turn).fetch_update(order, order, |count| Some(anew(count)));
         }
     }
 
@@ -119,6 +158,11 @@ impl Line {
     }
 }
 
+/// A count that is begun anew: those whom it held don't count themselves out of it.
+fn anew(count: u32) -> u32 {
+    (count & !COUNT).wrapping_add(COUNT + 1)
+}
+
 /// What a sender rings with.
 #[derive(Debug)]
 pub(super) struct Ringer(Option<Line>);
@@ -141,13 +185,14 @@ impl Ringer {
     #[inline]
     pub(super) fn around<T>(&self, send: impl FnOnce() -> T) -> T {
         let Some(line) = &self.0 else { return send() };
-        let begun = line.sending().fetch_add(1, Ordering::SeqCst) & !COUNT;
+        let count = line.sending(line.turn().load(Ordering::SeqCst));
+        let begun = count.fetch_add(1, Ordering::SeqCst) & !COUNT;
         line.ring();
         let sent = send();
         fence(Ordering::SeqCst);
         line.ring();
-        // Counted out, unless the count was set right meanwhile.
-        let _ = line.sending().fetch_update(Ordering::SeqCst, Ordering::SeqCst, |now| {
+        // Counted out, unless the count was begun anew meanwhile.
+        let _ = count.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |now| {
             (now & !COUNT == begun && now & COUNT > 0).then(|| now - 1)
         });
         sent
@@ -159,7 +204,7 @@ impl Ringer {
 /// of the line just now rings all the same.
 pub(super) fn tell_removed(queue: Queue) {
     if let Ok(line) = Line::of(queue) {
-        line.set_right(line.sending().load(Ordering::SeqCst));
+        line.forget_all();
         line.ring_all();
     }
 }
@@ -169,6 +214,16 @@ fn is_full(error: &Error) -> bool {
     let errno = error.errno().map(Errno::from_raw_os_error);
     matches!(errno, Some(Errno::MFILE | Errno::NFILE | Errno::NOMEM | Errno::NOSPC))
         || matches!(error.kind(), Kind::Limit { .. })
+}
+
+/// What a receiver knows that looks again because somebody is sending.
+#[derive(Clone, Copy, Debug)]
+struct Uneasy {
+    /// Since when at least it has been this turn.
+    turn: u32,
+    since: Instant,
+    /// Before the next look.
+    pause: Duration,
 }
 
 /// A receiver's bell, and what it needs to be rung.
@@ -183,8 +238,8 @@ pub(super) struct Listening {
     timer: Option<Timer>,
     /// It was rung here, and not silenced since.
     is_rung: bool,
-    /// Since when somebody has been sending at each look, and how long the next pause is.
-    uneasy: Option<(Instant, Duration)>,
+    /// Somebody was sending at the last look.
+    uneasy: Option<Uneasy>,
     /// The number of the last arming.
     arming: u32,
     life: Life,
@@ -244,20 +299,27 @@ impl Listening {
     /// Nothing was there after arming. If somebody is sending just now, who may be killed before
     /// ringing, a timer makes the receiver look again.
     pub(super) fn rest(&mut self) {
-        let sending = self.line.sending().load(Ordering::SeqCst);
-        if sending & COUNT == 0 {
+        if !self.line.is_sending() {
             if let (Some(_), Some(timer)) = (self.uneasy.take(), &self.timer) {
                 timer.stop();
             }
             return;
         }
-        let (since, pause) = self.uneasy.unwrap_or((Instant::now(), PAUSE_MIN));
-        if since.elapsed() > BELL_PATIENCE {
+        let turn = self.line.turn().load(Ordering::SeqCst);
+        let begun = Uneasy { turn, since: Instant::now(), pause: PAUSE_MIN };
+        let mut uneasy = match self.uneasy {
+            Some(before) if before.turn == turn => before,
+            Some(before) => Uneasy { pause: before.pause, ..begun },
+            None => begun,
+        };
+        if uneasy.since.elapsed() > BELL_PATIENCE {
             // Nobody sends for so long while there is room: it was killed. If it is only stopped,
-            // it rings when it goes on.
-            self.line.set_right(sending);
+            // it rings when it goes on. The turn is another one now, as the next look will find.
+            self.line.end_turn(turn);
         }
-        self.uneasy = Some((since, (pause * 2).min(PAUSE_MAX)));
+        let pause = uneasy.pause;
+        uneasy.pause = (pause * 2).min(PAUSE_MAX);
+        self.uneasy = Some(uneasy);
         if self.look_again_after(pause).is_err() {
             // Without a timer it looks again at once.
             self.ring();
@@ -386,10 +448,47 @@ mod tests {
         Sender::open(&address).unwrap().send("x").unwrap();
         let queue = poste_sys::sysv::open(key, 0).unwrap();
         let line = Line::of(queue).unwrap();
-        let before = line.sending().fetch_add(1, Ordering::SeqCst);
-        assert_eq!(before & COUNT, 0, "nobody is sending");
+        assert!(!line.is_sending());
+        line.sending(0).fetch_add(1, Ordering::SeqCst);
+        assert!(line.is_sending());
         drop(receiver);
         crate::remove(&address).unwrap();
-        assert_eq!(line.sending().load(Ordering::SeqCst) & COUNT, 0);
+        assert!(!line.is_sending());
+    }
+
+    /// Who sends when the killed are forgotten is counted on, also where that takes a turn or two.
+    #[test]
+    fn who_has_just_begun_to_send_is_not_forgotten_with_the_killed() {
+        let key = 0x7074_0000 | (std::process::id() as i32 & 0xffff);
+        let address = format!("sysv:{key}");
+        let _receiver = Receiver::create(&address).unwrap();
+        let queue = poste_sys::sysv::open(key, 0).unwrap();
+        let line = Line::of(queue).unwrap();
+        let turn = || line.turn().load(Ordering::SeqCst);
+        let is_counted = |turn| line.sending(turn).load(Ordering::SeqCst) & COUNT > 0;
+        // One is killed.
+        let killed = turn();
+        line.sending(killed).fetch_add(1, Ordering::SeqCst);
+        line.end_turn(killed);
+        assert_eq!(turn(), killed.wrapping_add(1));
+        assert!(is_counted(killed), "it may be alive, as it may have begun just now");
+        Ringer(Some(Line::of(queue).unwrap())).around(|| {
+            // The same again, by another receiver that was slower.
+            line.end_turn(killed);
+            assert!(is_counted(killed), "once for a turn");
+            line.end_turn(turn());
+            assert!(!is_counted(killed), "it is forgotten");
+            assert!(is_counted(killed.wrapping_add(1)), "who sends just now is not");
+        });
+        assert!(!line.is_sending(), "who ends is counted out");
+        // One that is slower than a turn and is forgotten doesn't count out another.
+        Ringer(Some(Line::of(queue).unwrap())).around(|| {
+            line.end_turn(turn());
+            line.end_turn(turn());
+            assert!(!line.is_sending());
+            line.sending(turn()).fetch_add(1, Ordering::SeqCst);
+        });
+        assert!(line.is_sending());
+        crate::remove(&address).unwrap();
     }
 }
