@@ -22,14 +22,22 @@ const FEATURES: &str = "--features=poste/tokio,poste/async-io";
 /// The test program that steps through the mailbox's instructions; its tests' names begin so.
 const SWEEP: &str = "sweep";
 
+/// The modules of the models, as they stand in their tests' names.
+const MODEL: &str = "model::";
+
+type Environment = &'static [(&'static str, &'static str)];
+
+/// What `cargo test` is told once: its arguments, and what is set for it alone.
+type Run = (&'static [&'static str], Environment);
+
 /// What is to be run.
 #[derive(Debug)]
 pub struct Suite {
-    /// What `cargo test` is told, once after the other.
-    runs: Vec<&'static [&'static str]>,
+    /// One after the other.
+    runs: Vec<Run>,
     /// Only tests whose names hold one of these.
     filters: Vec<String>,
-    environment: &'static [(&'static str, &'static str)],
+    environment: Environment,
 }
 
 impl Suite {
@@ -54,11 +62,20 @@ impl Suite {
         }
     }
 
-    /// The tests, and what is shown of a release build alone: the instructions of the mailbox.
-    fn runs(tests: &'static [&'static str], filters: &[String]) -> Vec<&'static [&'static str]> {
-        let mut runs = vec![tests];
-        if filters.is_empty() || filters.iter().any(|filter| filter.contains(SWEEP)) {
-            runs.push(&["--release", "--package", "poste", "--test", SWEEP]);
+    /// The tests, and what is shown of builds of their own alone: the instructions of the mailbox, in
+    /// release; and the models, in every order of steps, with loom's atomics.
+    fn runs(tests: &'static [&'static str], filters: &[String]) -> Vec<Run> {
+        let mut runs: Vec<Run> = vec![(tests, &[])];
+        let is_meant =
+            |name| filters.is_empty() || filters.iter().any(|filter| filter.contains(name));
+        if is_meant(SWEEP) {
+            runs.push((&["--release", "--package", "poste", "--test", SWEEP], &[]));
+        }
+        if is_meant(MODEL) {
+            runs.push((
+                &["--release", "--package", "poste", "--lib", MODEL],
+                &[("RUSTFLAGS", "--cfg poste_loom"), ("CARGO_TARGET_DIR", "target/loom")],
+            ));
         }
         runs
     }
@@ -80,11 +97,12 @@ pub fn run(suite: &Suite) -> io::Result<bool> {
     let list = SkipList::new()?;
     let mut tally = Tally::default();
     let mut succeeded = true;
-    for arguments in &suite.runs {
+    for (arguments, environment) in &suite.runs {
         let mut tests = cargo();
         tests.arg("test").args(*arguments).arg("--no-fail-fast");
         tests.arg("--").args(&suite.filters);
-        tests.envs(suite.environment.iter().copied()).env(SKIPPED, &list.path);
+        tests.envs(suite.environment.iter().chain(*environment).copied());
+        tests.env(SKIPPED, &list.path);
         succeeded &= stream(&mut tests, |line| tally.note(line))?;
     }
     for line in list.read()?.lines() {

@@ -29,7 +29,7 @@ pub fn set_fenced(word: &AtomicU64, bits: u64) {
 /// What lacks to a full barrier after a sequentially consistent exchange: nothing on x86, where each
 /// is one; elsewhere what follows could be read before the exchange is to be seen.
 #[inline]
-fn fence_after_exchange() {
+pub fn fence_after_exchange() {
     if cfg!(poste_loom) || !cfg!(any(target_arch = "x86_64", target_arch = "x86")) {
         fence(Ordering::SeqCst);
     } else {

@@ -3,10 +3,13 @@
 //!
 //! Source: futex(2). The timeout of FUTEX_WAIT counts on the monotonic clock.
 
+#[cfg(not(poste_loom))]
 use std::time::Duration;
 
+#[cfg(not(poste_loom))]
 use rustix::io::Errno;
 
+#[cfg(not(poste_loom))]
 use crate::atomic::AtomicU32;
 
 /// Sleeps while the word has this value, at most so long. Returns at once where it has another;

@@ -54,6 +54,7 @@ pub mod socket;
 pub mod sources;
 pub(crate) mod sysv_bell;
 mod sysv_helper;
+mod sysv_line;
 mod sysv_objects;
 pub mod sysv_queue;
 mod sysv_room;

@@ -1,144 +1,53 @@
 //! How a sender of a System V queue wakes a receiver that is polled: the kernel has no descriptor
 //! for a queue, so the receiver hangs up a bell in the runtime directory, and whoever sends rings.
-//!
-//! A sender finds out whether anybody wants to be rung from a word in memory that all processes of
-//! the user map: the queue's line in the table of bells. Queues that share a line wake each other
-//! for nothing, which is harmless.
+//! Who rings when, and what a kill leaves, is in sysv_line.rs.
 //!
 //! ```text
-//! bells/lines         a file of 2048 lines, little-endian, one for each queue by its number
-//!     0  armed u32    not 0: a receiver is quiet and wants to be rung; each arming is a new number
-//!     4  turn u32     who begins to send is counted in one of two counts: that of its lowest bit
-//!     8  sending u32  twice: how many are between the first look at `armed` and the last (low
-//!                     half), and how often the count was begun anew (high half)
+//! bells/lines         the table of the lines
 //! bells/LINE/NAME     the bells of a line: each receiver's FIFO
 //! ```
-//!
-//! A sender counts itself in, rings if `armed`, sends, rings again if `armed`, counts itself out. A
-//! receiver that finds nothing silences its bell, arms, looks again; if somebody is sending then, a
-//! timer makes it look once more. So wherever a sender is killed, a receiver either was rung before
-//! the message was there and looks until nobody sends, or finds it.
-//!
-//! The killed stay in a count. After a turn has lasted for [`BELL_PATIENCE`], whoever is in the count
-//! of the turn before has been at it for longer than that: it is begun anew, and takes those of the
-//! next turn. Nobody who has just begun is ever forgotten so. Sources: futex(7), for the bell; the two
-//! counts are those of sleepable read-copy-update (McKenney, "Sleepable RCU", 2006).
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use poste_sys::atomic::{AtomicU32, Ordering, fence};
+use poste_sys::atomic::{Ordering, fence};
 use poste_sys::fork::Life;
-use poste_sys::mapping::{Access, Mapping, reserve};
 use poste_sys::sysv::Queue;
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::bell::{self, Bell};
+use super::sysv_line::Line;
 use super::timer::Timer;
 use crate::error::{Error, Kind};
 use crate::limits::{BELL_PATIENCE, PAUSE_MAX, PAUSE_MIN};
 use crate::name::owner::Owner;
-use crate::name::{registry, runtime};
+use crate::name::runtime;
 
 /// The part of the runtime directory that holds the bells.
 const BELLS: &str = "bells";
 
-/// How many lines the table has: more than queues are polled at once, and few pages.
-const LINES: usize = 2048;
-
-/// The file of the lines, and what one takes of it.
-const TABLE: &str = "lines";
-const LINE_SIZE: usize = 16;
-
-/// The low half of a `sending`.
-const COUNT: u32 = 0xffff;
-
-/// One queue's line of the table.
+/// The bells of a queue: its line, and the folder where they hang.
 #[derive(Debug)]
-pub(super) struct Line {
-    table: Mapping,
-    number: usize,
+struct Bells {
+    line: Line,
     folder: PathBuf,
 }
 
-impl Line {
-    /// Finds a queue's line; the table is made where it is absent.
-    fn of(queue: Queue) -> Result<Line, Error> {
+impl Bells {
+    fn of(queue: Queue) -> Result<Bells, Error> {
         let part = runtime::part(BELLS)?;
-        let system = |errno: Errno| Error::system(errno, "the bells of System V queues");
-        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let mode = Mode::RUSR | Mode::WUSR;
-        let file = rustix::fs::openat(CWD, part.join(TABLE), flags, mode).map_err(system)?;
-        // The same for whoever does it, and nothing where it was done.
-        if rustix::fs::fstat(&file).map_err(system)?.st_size < (LINES * LINE_SIZE) as i64 {
-            reserve(file.as_fd(), LINES * LINE_SIZE).map_err(system)?;
-        }
-        let table = Mapping::new(file, 0, LINES * LINE_SIZE, Access::Write).map_err(system)?;
-        let mixed = (registry::space() ^ (queue.number() as u64).rotate_left(32))
-            .wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        let number = (mixed >> 32) as usize % LINES;
-        Ok(Line { table, number, folder: part.join(format!("{number:03x}")) })
+        let line = Line::of(queue, &part)
+            .map_err(|errno| Error::system(errno, "the bells of System V queues"))?;
+        let folder = part.join(line.folder());
+        Ok(Bells { line, folder })
     }
 
-    fn word(&self, at: usize) -> &AtomicU32 {
-        self.table.half(self.number * LINE_SIZE + at)
-    }
-
-    fn armed(&self) -> &AtomicU32 {
-        self.word(0)
-    }
-
-    fn turn(&self) -> &AtomicU32 {
-        self.word(4)
-    }
-
-    /// The count of those who began to send in a turn.
-    fn sending(&self, turn: u32) -> &AtomicU32 {
-        self.word(8 + 4 * (turn as usize & 1))
-    }
-
-    /// Whether anybody is counted as sending.
-    fn is_sending(&self) -> bool {
-        // Whoever counts itself in behind this look finds the receiver armed.
-        [0, 1].iter().any(|turn| self.sending(*turn).load(Ordering::SeqCst) & COUNT > 0)
-    }
-
-    /// Ends a turn, if it still is that one: those who are counted in the one before are forgotten,
-    /// and their count is the next one's.
-    fn end_turn(&self, turn: u32) {
-        let order = Ordering::SeqCst;
-        let count = self.sending(turn.wrapping_add(1));
-        let before = count.load(order);
-        // Read before the turn, and changed with every turn: so a count that another receiver has
-        // begun anew meanwhile stays as it is.
-        if self.turn().load(order) == turn
-            && count.compare_exchange(before, anew(before), order, order).is_ok()
-        {
-            let _ = self.turn().compare_exchange(turn, turn.wrapping_add(1), order, order);
-        }
-    }
-
-    /// Counts nobody as sending.
-    fn forget_all(&self) {
-        for turn in [0, 1] {
-            let order = Ordering::SeqCst;
-            let _ = self.sending(turn).fetch_update(order, order, |count| Some(anew(count)));
-        }
-    }
-
-    /// Rings every bell of the line, where somebody wants to be rung.
+    /// Rings them, where somebody wants to be rung.
     fn ring(&self) {
-        // SeqCst, as everything here: of a sender's "I send; who is armed?" and a receiver's "I am
-        // armed; who sends?" at least one sees the other.
-        let armed = self.armed().load(Ordering::SeqCst);
-        if armed != 0 {
-            self.ring_all();
-            // Whoever has armed since then wants to be rung by the next one.
-            let _ = self.armed().compare_exchange(armed, 0, Ordering::SeqCst, Ordering::SeqCst);
-        }
+        self.line.ring(|| self.ring_all());
     }
 
     #[cold]
@@ -158,14 +67,9 @@ impl Line {
     }
 }
 
-/// A count that is begun anew: those whom it held don't count themselves out of it.
-fn anew(count: u32) -> u32 {
-    (count & !COUNT).wrapping_add(COUNT + 1)
-}
-
 /// What a sender rings with.
 #[derive(Debug)]
-pub(super) struct Ringer(Option<Line>);
+pub(super) struct Ringer(Option<Bells>);
 
 impl Ringer {
     /// For a queue. Without a runtime directory of its own a process has no receiver that a bell
@@ -174,8 +78,8 @@ impl Ringer {
     /// # Errors
     /// What the system said where it can do no more just now.
     pub(super) fn new(queue: Queue) -> Result<Ringer, Error> {
-        match Line::of(queue) {
-            Ok(line) => Ok(Ringer(Some(line))),
+        match Bells::of(queue) {
+            Ok(bells) => Ok(Ringer(Some(bells))),
             Err(error) if is_full(&error) => Err(error),
             Err(_) => Ok(Ringer(None)),
         }
@@ -184,17 +88,13 @@ impl Ringer {
     /// Sends, and sees to it that those who want to know look.
     #[inline]
     pub(super) fn around<T>(&self, send: impl FnOnce() -> T) -> T {
-        let Some(line) = &self.0 else { return send() };
-        let count = line.sending(line.turn().load(Ordering::SeqCst));
-        let begun = count.fetch_add(1, Ordering::SeqCst) & !COUNT;
-        line.ring();
+        let Some(bells) = &self.0 else { return send() };
+        let begun = bells.line.begin();
+        bells.ring();
         let sent = send();
         fence(Ordering::SeqCst);
-        line.ring();
-        // Counted out, unless the count was begun anew meanwhile.
-        let _ = count.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |now| {
-            (now & !COUNT == begun && now & COUNT > 0).then(|| now - 1)
-        });
+        bells.ring();
+        begun.end();
         sent
     }
 }
@@ -203,9 +103,9 @@ impl Ringer {
 /// else the next queue with this line would be looked at for nothing. One that sends to another queue
 /// of the line just now rings all the same.
 pub(super) fn tell_removed(queue: Queue) {
-    if let Ok(line) = Line::of(queue) {
-        line.forget_all();
-        line.ring_all();
+    if let Ok(bells) = Bells::of(queue) {
+        bells.line.forget_all();
+        bells.ring_all();
     }
 }
 
@@ -252,8 +152,8 @@ impl Listening {
     /// Where the runtime directory can't be used, or the system has no more room.
     pub(super) fn new(queue: Queue) -> Result<Listening, Error> {
         let system = |errno: Errno| Error::system(errno, "the bell of a System V queue");
-        let line = Line::of(queue)?;
-        let (bell, path) = hang_up(&line.folder).map_err(system)?;
+        let Bells { line, folder } = Bells::of(queue)?;
+        let (bell, path) = hang_up(&folder).map_err(system)?;
         let make = || {
             let epoll = epoll::create(CreateFlags::CLOEXEC)?;
             epoll::add(&epoll, bell.descriptor(), EventData::new_u64(0), EventFlags::IN)?;
@@ -289,11 +189,9 @@ impl Listening {
     pub(super) fn arm(&mut self) {
         self.bell.silence();
         self.is_rung = false;
-        // A new number each time, so that a sender who has rung doesn't disarm who armed since;
-        // odd, so never 0.
+        // Odd, so never 0.
         self.arming = self.arming.wrapping_add(2);
-        self.line.armed().store(self.arming, Ordering::SeqCst);
-        fence(Ordering::SeqCst);
+        self.line.arm(self.arming);
     }
 
     /// Nothing was there after arming. If somebody is sending just now, who may be killed before
@@ -305,7 +203,7 @@ impl Listening {
             }
             return;
         }
-        let turn = self.line.turn().load(Ordering::SeqCst);
+        let turn = self.line.turn();
         let begun = Uneasy { turn, since: Instant::now(), pause: PAUSE_MIN };
         let mut uneasy = match self.uneasy {
             Some(before) if before.turn == turn => before,
@@ -447,48 +345,12 @@ mod tests {
         let receiver = Receiver::create(&address).unwrap();
         Sender::open(&address).unwrap().send("x").unwrap();
         let queue = poste_sys::sysv::open(key, 0).unwrap();
-        let line = Line::of(queue).unwrap();
+        let line = Bells::of(queue).unwrap().line;
         assert!(!line.is_sending());
-        line.sending(0).fetch_add(1, Ordering::SeqCst);
+        let _killed = line.begin();
         assert!(line.is_sending());
         drop(receiver);
         crate::remove(&address).unwrap();
         assert!(!line.is_sending());
-    }
-
-    /// Who sends when the killed are forgotten is counted on, also where that takes a turn or two.
-    #[test]
-    fn who_has_just_begun_to_send_is_not_forgotten_with_the_killed() {
-        let key = 0x7074_0000 | (std::process::id() as i32 & 0xffff);
-        let address = format!("sysv:{key}");
-        let _receiver = Receiver::create(&address).unwrap();
-        let queue = poste_sys::sysv::open(key, 0).unwrap();
-        let line = Line::of(queue).unwrap();
-        let turn = || line.turn().load(Ordering::SeqCst);
-        let is_counted = |turn| line.sending(turn).load(Ordering::SeqCst) & COUNT > 0;
-        // One is killed.
-        let killed = turn();
-        line.sending(killed).fetch_add(1, Ordering::SeqCst);
-        line.end_turn(killed);
-        assert_eq!(turn(), killed.wrapping_add(1));
-        assert!(is_counted(killed), "it may be alive, as it may have begun just now");
-        Ringer(Some(Line::of(queue).unwrap())).around(|| {
-            // The same again, by another receiver that was slower.
-            line.end_turn(killed);
-            assert!(is_counted(killed), "once for a turn");
-            line.end_turn(turn());
-            assert!(!is_counted(killed), "it is forgotten");
-            assert!(is_counted(killed.wrapping_add(1)), "who sends just now is not");
-        });
-        assert!(!line.is_sending(), "who ends is counted out");
-        // One that is slower than a turn and is forgotten doesn't count out another.
-        Ringer(Some(Line::of(queue).unwrap())).around(|| {
-            line.end_turn(turn());
-            line.end_turn(turn());
-            assert!(!line.is_sending());
-            line.sending(turn()).fetch_add(1, Ordering::SeqCst);
-        });
-        assert!(line.is_sending());
-        crate::remove(&address).unwrap();
     }
 }
