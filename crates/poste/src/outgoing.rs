@@ -1,6 +1,11 @@
 //! What is sent: a borrowed body with its priority and its descriptors.
 
 use std::os::fd::BorrowedFd;
+#[cfg(feature = "futures")]
+use std::os::fd::{AsFd, OwnedFd};
+
+#[cfg(feature = "futures")]
+use rustix::io::Errno;
 
 use crate::envelope::CallBlock;
 use crate::error::{Error, Kind};
@@ -95,6 +100,39 @@ impl<'a> Outgoing<'a> {
             return Err(Error::new(kind, detail));
         }
         Ok(())
+    }
+}
+
+/// A message that is kept until there is room for it, with descriptors of its own.
+#[cfg(feature = "futures")]
+#[derive(Debug)]
+pub(crate) struct Kept {
+    body: Vec<u8>,
+    descriptors: Vec<OwnedFd>,
+    /// All the rest of it.
+    about: Outgoing<'static>,
+}
+
+#[cfg(feature = "futures")]
+impl Kept {
+    /// # Errors
+    /// The system has no descriptors left.
+    pub(crate) fn of(message: &Outgoing<'_>) -> Result<Kept, Error> {
+        let Outgoing { body, priority, message_type, descriptors, call, goes_on } = *message;
+        let own =
+            descriptors.iter().map(|descriptor| rustix::io::fcntl_dupfd_cloexec(descriptor, 0));
+        let own: Result<_, Errno> = own.collect();
+        Ok(Kept {
+            body: body.to_vec(),
+            descriptors: own.map_err(|errno| Error::system(errno, "a descriptor for later"))?,
+            about: Outgoing { body: &[], priority, message_type, descriptors: &[], call, goes_on },
+        })
+    }
+
+    /// Lets it be sent.
+    pub(crate) fn lend<T>(&self, send: impl FnOnce(Outgoing<'_>) -> T) -> T {
+        let descriptors: Vec<_> = self.descriptors.iter().map(AsFd::as_fd).collect();
+        send(Outgoing { body: &self.body, descriptors: &descriptors, ..self.about })
     }
 }
 

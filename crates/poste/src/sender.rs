@@ -23,6 +23,8 @@ use crate::mechanism::{
 };
 use crate::options::{Create, Options};
 use crate::outbox::Outbox;
+#[cfg(feature = "futures")]
+use crate::outgoing::Kept;
 use crate::outgoing::Outgoing;
 use crate::readiness::Readiness;
 use crate::receiver::Receiver;
@@ -70,9 +72,9 @@ pub struct Sender {
     /// Made at the first call.
     answers: Option<Box<Answers>>,
     counters: Counters,
-    /// What a sink has taken in while a mailbox had no room: it goes before anything else.
+    /// What a sink has taken in while there was no room: it goes before anything else.
     #[cfg(feature = "futures")]
-    pub(crate) kept: Option<(Vec<u8>, u16)>,
+    pub(crate) kept: Option<Kept>,
 }
 
 impl std::fmt::Debug for Sender {
@@ -312,10 +314,10 @@ impl Sender {
     #[cfg(feature = "futures")]
     #[inline]
     pub(crate) fn feed_kept(&mut self) -> Result<(), Error> {
-        let Some((body, priority)) = self.kept.take() else { return Ok(()) };
-        let fed = self.try_feed(Outgoing::of(&body).priority(priority));
+        let Some(kept) = self.kept.take() else { return Ok(()) };
+        let fed = kept.lend(|message| self.try_feed(message));
         if fed.is_err() {
-            self.kept = Some((body, priority));
+            self.kept = Some(kept);
         }
         fed.map(drop)
     }

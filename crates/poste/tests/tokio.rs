@@ -4,7 +4,7 @@
 use std::cell::Cell;
 use std::error::Error;
 use std::future::{Future, poll_fn};
-use std::os::fd::AsRawFd as _;
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd};
 use std::path::PathBuf;
 use std::pin::{Pin, pin};
 use std::process::{Command, Stdio};
@@ -250,6 +250,52 @@ fn what_a_sink_of_a_full_mailbox_took_goes_when_it_is_dropped() -> Outcome {
     });
     let _ = poste::remove(&mailbox);
     done
+}
+
+/// What a socket has no room for, with its descriptors, the sink keeps too.
+#[test]
+fn a_sink_keeps_the_descriptors_of_what_it_takes() -> Outcome {
+    struct Item<'a>([u8; 4096], [BorrowedFd<'a>; 1]);
+    impl<'a> From<&'a Item<'_>> for poste::Outgoing<'a> {
+        fn from(item: &'a Item<'_>) -> Self {
+            poste::Outgoing::from(&item.0).descriptors(&item.1)
+        }
+    }
+    let folder = Folder::new("sink-descriptors");
+    for scheme in ["unix", "seqpacket", "dgram"] {
+        let address = folder.address(scheme);
+        runtime().block_on(async {
+            let mut receiver = Receiver::create(&address)?;
+            let mut sender = Sender::open(&address)?;
+            let (end, other) = std::os::unix::net::UnixStream::pair()?;
+            let mut taken = 0_u8;
+            while {
+                let ready = poll_fn(|cx| Sink::<Item<'_>>::poll_ready(Pin::new(&mut sender), cx));
+                timeout(Duration::from_millis(20), ready).await.map(Result::unwrap).is_ok()
+            } {
+                let item = Item([taken; 4096], [end.as_fd()]);
+                Sink::<Item<'_>>::start_send(Pin::new(&mut sender), item)?;
+                taken += 1;
+            }
+            drop(end);
+            drop(other);
+            let sending = tokio::spawn(async move {
+                poll_fn(|cx| Sink::<Vec<u8>>::poll_close(Pin::new(&mut sender), cx)).await
+            });
+            for number in 0..taken {
+                let mut message = soon(receiver.recv()).await?;
+                assert_eq!(message[..], [number; 4096], "of {taken} over {address}");
+                assert_eq!(
+                    message.take_descriptors().len(),
+                    1,
+                    "{number} of {taken} over {address}"
+                );
+            }
+            soon(sending).await??;
+            Outcome::Ok(())
+        })?;
+    }
+    Ok(())
 }
 
 #[test]

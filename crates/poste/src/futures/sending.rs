@@ -14,7 +14,7 @@ use crate::error::{Error, Kind};
 use crate::loan::Loan;
 use crate::message::OwnedMessage;
 use crate::options::Options;
-use crate::outgoing::Outgoing;
+use crate::outgoing::{Kept, Outgoing};
 use crate::sender::{self, Level};
 use crate::wait::Wait;
 
@@ -67,7 +67,7 @@ impl<R: Reactor> Sender<R> {
     /// Cancel-safe: a future that is dropped has sent nothing, or it has begun, and then the message
     /// is *held*: the next send, flush or close of this sender finishes it before anything else.
     /// Which it was, [`Sender::counters`] tells: a message that was begun is counted. (So is what a
-    /// sink took in and a mailbox had no room for, when it goes: flush a sink first.)
+    /// sink took in and there was no room for, when it goes: flush a sink first.)
     ///
     /// # Errors
     /// As [`poste::Sender::send`](crate::Sender::send).
@@ -209,7 +209,8 @@ impl<R: Reactor> Sender<R> {
     }
 
     /// The sender itself, for waits of the other forms, with what it holds. The last item that a sink
-    /// took in is given up where a mailbox has no room for it: flush first.
+    /// took in is given up where a mailbox has no room for it, or a socket for its descriptors: flush
+    /// first.
     #[must_use]
     pub fn into_inner(mut self) -> sender::Sender {
         // Later it would go behind what is sent before.
@@ -264,10 +265,12 @@ where
         self.sender.feed_kept()?;
         let message: Outgoing<'_> = (&item).into();
         match self.sender.try_feed(message) {
-            // A mailbox's lane is full, which is known only now that the message is: it is the
-            // sink's, and goes first.
-            Err(error) if error.is_passing() && message.descriptors.is_empty() => {
-                self.sender.kept = Some((message.body.to_vec(), message.priority));
+            // A mailbox's lane is full, or a socket, for descriptors: which is known only now that the
+            // message is. It is the sink's, and goes first.
+            Err(error) if error.is_passing() => {
+                let kept = Kept::of(&message);
+                self.sender.kept =
+                    Some(kept.map_err(|error| error.on("send to", self.sender.address()))?);
                 Ok(())
             }
             done => done.map(drop),
