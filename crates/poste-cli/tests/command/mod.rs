@@ -2,6 +2,8 @@
 
 #![allow(dead_code, missing_docs, unreachable_pub)]
 
+pub mod objects;
+
 use std::io::Write as _;
 use std::process::{Child, Command, Output, Stdio};
 
