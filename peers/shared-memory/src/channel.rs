@@ -6,7 +6,7 @@ use crate::row::With;
 /// A receiver, or one whose sender has yet to come for what it needs.
 pub enum Desk {
     Open(Box<dyn Receiver>),
-    Waits(peer::shmem_ipc::Offer),
+    Waits(Box<peer::shmem_ipc::Offer>),
 }
 
 impl Desk {
@@ -51,7 +51,7 @@ pub fn desk(with: With, name: &Name, setup: Setup) -> Outcome<Desk> {
         With::Claims => Box::new(peer::claims::open(&text, setup)?),
         With::Iceoryx { events } => Box::new(peer::iceoryx::receiver(&text, setup, events)?),
         With::Ipmpsc => Box::new(peer::ipmpsc::receiver(&text, setup)?),
-        With::ShmemIpc => return Ok(Desk::Waits(peer::shmem_ipc::offer(&text, setup)?)),
+        With::ShmemIpc => return Ok(Desk::Waits(Box::new(peer::shmem_ipc::offer(&text, setup)?))),
         #[cfg(feature = "aeron")]
         With::Aeron => Box::new(peer::aeron::receiver(&name.folder(), name.stream, setup)?),
         #[cfg(not(feature = "aeron"))]
