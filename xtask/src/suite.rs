@@ -23,61 +23,72 @@ const FEATURES: &str = "--features=poste/tokio,poste/async-io";
 const SWEEP: &str = "sweep";
 
 /// The modules of the models, as they stand in their tests' names.
-const MODEL: &str = "model::";
+const MODEL: &str = "model";
 
 type Environment = &'static [(&'static str, &'static str)];
 
-/// What `cargo test` is told once: its arguments, and what is set for it alone.
-type Run = (&'static [&'static str], Environment);
+/// What `cargo test` is told once.
+#[derive(Debug)]
+struct Run {
+    arguments: &'static [&'static str],
+    /// What is set for it alone.
+    environment: Environment,
+    filters: Vec<String>,
+}
 
 /// What is to be run.
 #[derive(Debug)]
 pub struct Suite {
     /// One after the other.
     runs: Vec<Run>,
-    /// Only tests whose names hold one of these.
-    filters: Vec<String>,
+    /// Not every test is meant.
+    is_filtered: bool,
     environment: Environment,
 }
 
 impl Suite {
-    /// Every test of the workspace, the documentation's examples included.
+    /// Every test of the workspace, the documentation's examples included, or those whose names hold
+    /// one of the filters.
     #[must_use]
     pub fn whole(filters: Vec<String>) -> Suite {
-        let runs = Suite::runs(&["--workspace", FEATURES], &filters);
-        Suite { runs, filters, environment: &[] }
+        Suite::of(&["--workspace", FEATURES], filters, &[])
     }
 
     /// The long forms: `POSTE_LONG=1` makes the contract tests repeat more and send more, the proofs
     /// of the mailbox kill more, and the property tests try more cases.
     #[must_use]
     pub fn long(filters: Vec<String>) -> Suite {
-        Suite {
-            runs: Suite::runs(
-                &["--package", "poste", "--package", "poste-cli", "--tests", FEATURES],
-                &filters,
-            ),
-            filters,
-            environment: &[("POSTE_LONG", "1"), ("PROPTEST_CASES", "20000")],
-        }
+        let tests = &["--package", "poste", "--package", "poste-cli", "--tests", FEATURES];
+        Suite::of(tests, filters, &[("POSTE_LONG", "1"), ("PROPTEST_CASES", "20000")])
     }
 
     /// The tests, and what is shown of builds of their own alone: the instructions of the mailbox, in
     /// release; and the models, in every order of steps, with loom's atomics.
-    fn runs(tests: &'static [&'static str], filters: &[String]) -> Vec<Run> {
-        let mut runs: Vec<Run> = vec![(tests, &[])];
-        let is_meant =
-            |name| filters.is_empty() || filters.iter().any(|filter| filter.contains(name));
-        if is_meant(SWEEP) {
-            runs.push((&["--release", "--package", "poste", "--test", SWEEP], &[]));
+    fn of(tests: &'static [&'static str], filters: Vec<String>, environment: Environment) -> Suite {
+        let mut runs = Vec::new();
+        let naming = |name: &str| -> Vec<String> {
+            filters.iter().filter(|filter| filter.contains(name)).cloned().collect()
+        };
+        let is_filtered = !filters.is_empty();
+        if !is_filtered || !naming(SWEEP).is_empty() {
+            let arguments = &["--release", "--package", "poste", "--test", SWEEP];
+            runs.push(Run { arguments, environment: &[], filters: filters.clone() });
         }
-        if is_meant(MODEL) {
-            runs.push((
-                &["--release", "--package", "poste", "--lib", MODEL],
-                &[("RUSTFLAGS", "--cfg poste_loom"), ("CARGO_TARGET_DIR", "target/loom")],
-            ));
+        let models = if is_filtered { naming(MODEL) } else { vec![format!("{MODEL}::")] };
+        if !models.is_empty() {
+            runs.push(Run {
+                arguments: &["--release", "--package", "poste", "--lib"],
+                environment: &[
+                    ("RUSTFLAGS", "--cfg poste_loom"),
+                    ("CARGO_TARGET_DIR", "target/loom"),
+                    // It would count for more than the first.
+                    ("CARGO_ENCODED_RUSTFLAGS", "--cfg\x1fposte_loom"),
+                ],
+                filters: models,
+            });
         }
-        runs
+        runs.insert(0, Run { arguments: tests, environment: &[], filters });
+        Suite { runs, is_filtered, environment }
     }
 }
 
@@ -97,13 +108,18 @@ pub fn run(suite: &Suite) -> io::Result<bool> {
     let list = SkipList::new()?;
     let mut tally = Tally::default();
     let mut succeeded = true;
-    for (arguments, environment) in &suite.runs {
+    for run in &suite.runs {
         let mut tests = cargo();
-        tests.arg("test").args(*arguments).arg("--no-fail-fast");
-        tests.arg("--").args(&suite.filters);
-        tests.envs(suite.environment.iter().chain(*environment).copied());
+        tests.arg("test").args(run.arguments).arg("--no-fail-fast");
+        tests.arg("--").args(&run.filters);
+        tests.envs(suite.environment.iter().chain(run.environment).copied());
         tests.env(SKIPPED, &list.path);
+        let before = tally.passed + tally.failed;
         succeeded &= stream(&mut tests, |line| tally.note(line))?;
+        if !suite.is_filtered && tally.passed + tally.failed == before {
+            tally.failed += 1;
+            tally.failures.push(format!("`cargo test {}`: no test ran", run.arguments.join(" ")));
+        }
     }
     for line in list.read()?.lines() {
         tally.note_listed(line);

@@ -110,8 +110,9 @@ pub const PAUSE_MAX: Duration = Duration::from_millis(8);
 /// How late such a wait may notice something: the longest pause, and what a loaded machine adds.
 pub const PAUSE_DELAY: Duration = Duration::from_millis(10);
 
-/// How long a sender of a System V queue may at least be at it before a receiver with a bell takes it
-/// for killed, at most twice as long: a message takes microseconds, and one that has no room is no matter, as the queue is full.
+/// How long at least a sender of a System V queue may be at one message before a receiver with a bell
+/// takes it for killed: a message takes microseconds. Where one waits for room the queue is full, and
+/// no receiver of it looks for senders.
 pub const BELL_PATIENCE: Duration = Duration::from_secs(1);
 
 /// The stack of a thread that waits on a System V queue: it calls nothing deep.

@@ -310,13 +310,16 @@ impl Sender {
         done.map_err(|error| error.on("send to", &self.address))
     }
 
-    /// Feeds what a sink has kept; without room it stays kept.
+    /// Feeds what a sink has kept. Without room it stays kept; what the channel refuses is given up, as
+    /// it is at a flush.
     #[cfg(feature = "futures")]
     #[inline]
     pub(crate) fn feed_kept(&mut self) -> Result<(), Error> {
         let Some(kept) = self.kept.take() else { return Ok(()) };
+        // Else the error may be that of a message before it.
+        let is_first = self.outbox.is_empty();
         let fed = kept.lend(|message| self.try_feed(message));
-        if fed.is_err() {
+        if fed.as_ref().is_err_and(|error| !is_first || error.is_retryable()) {
             self.kept = Some(kept);
         }
         fed.map(drop)
@@ -546,7 +549,7 @@ impl Drop for Sender {
     fn drop(&mut self) {
         // What is held is sent as far as that goes without waiting; `close` waits and says more.
         #[cfg(feature = "futures")]
-        let _ = self.feed_kept();
+        let _ = self.feed_kept().or_else(|_| self.feed_kept());
         while !self.outbox.is_empty() {
             let drained = self.outbox.drain(&mut *self.end, self.traits.gather, Wait::Not);
             if drained.is_err_and(|error| error.is_retryable()) {

@@ -101,6 +101,7 @@ fn main() -> ExitCode {
         trial("a_full_queue_is_told_when_there_is_room_for_what_was_refused", room),
         trial("a_receiver_that_is_killed_leaves_a_bell_that_is_taken_away", killed_receiver),
         trial("senders_that_are_killed_at_any_moment_leave_nobody_waiting", killed_senders),
+        trial("a_sender_that_has_no_descriptor_left_wakes_all_the_same", starved_sender),
         trial("who_is_stopped_while_sending_costs_a_receiver_nothing_for_long", stopped_sender),
         trial("a_forked_childs_copy_disturbs_nobody", forked),
         trial("pythons_asyncio_is_told", python),
@@ -133,6 +134,17 @@ fn help(role: &str) {
                     std::hint::spin_loop();
                 }
             }
+        }
+        "starved" => {
+            let mut sender = Sender::open(&address).unwrap();
+            println!("sends");
+            let taken: Vec<_> =
+                std::iter::from_fn(|| std::fs::File::open("/dev/null").ok()).collect();
+            for count in 0_u64..8 {
+                std::thread::sleep(SHORT);
+                sender.send(&count.to_le_bytes()).unwrap();
+            }
+            drop(taken);
         }
         other => panic!("no role {other}"),
     }
@@ -411,6 +423,17 @@ fn killed_senders() {
     while is_ready(&set, Duration::from_millis(200)) {
         assert!(receiver.try_recv().is_err_and(|error| error.kind() == Kind::Empty));
         assert!(Instant::now() < end, "it never becomes quiet");
+    }
+}
+
+/// Ringing takes descriptors, which a message that was sent can't wait for.
+fn starved_sender() {
+    let queue = Queue::new(14);
+    let mut receiver = Receiver::create(&queue.0).unwrap();
+    let set = watched(&mut receiver);
+    let _helper = Helper::start("starved", &queue);
+    for count in 0_u64..8 {
+        assert_eq!(polled(&mut receiver, &set), count.to_le_bytes());
     }
 }
 

@@ -268,12 +268,12 @@ fn a_sink_keeps_the_descriptors_of_what_it_takes() -> Outcome {
             let mut receiver = Receiver::create(&address)?;
             let mut sender = Sender::open(&address)?;
             let (end, other) = std::os::unix::net::UnixStream::pair()?;
-            let mut taken = 0_u8;
+            let mut taken = 0_u32;
             while {
                 let ready = poll_fn(|cx| Sink::<Item<'_>>::poll_ready(Pin::new(&mut sender), cx));
                 timeout(Duration::from_millis(20), ready).await.map(Result::unwrap).is_ok()
             } {
-                let item = Item([taken; 4096], [end.as_fd()]);
+                let item = Item([taken as u8; 4096], [end.as_fd()]);
                 Sink::<Item<'_>>::start_send(Pin::new(&mut sender), item)?;
                 taken += 1;
             }
@@ -284,7 +284,7 @@ fn a_sink_keeps_the_descriptors_of_what_it_takes() -> Outcome {
             });
             for number in 0..taken {
                 let mut message = soon(receiver.recv()).await?;
-                assert_eq!(message[..], [number; 4096], "of {taken} over {address}");
+                assert_eq!(message[..], [number as u8; 4096], "of {taken} over {address}");
                 assert_eq!(
                     message.take_descriptors().len(),
                     1,

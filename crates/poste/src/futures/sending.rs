@@ -209,12 +209,12 @@ impl<R: Reactor> Sender<R> {
     }
 
     /// The sender itself, for waits of the other forms, with what it holds. The last item that a sink
-    /// took in is given up where a mailbox has no room for it, or a socket for its descriptors: flush
-    /// first.
+    /// took in is given up where there still is no room for it: flush first.
     #[must_use]
     pub fn into_inner(mut self) -> sender::Sender {
-        // Later it would go behind what is sent before.
-        if self.sender.feed_kept().is_err() {
+        // The first error may be that of a message before it. Later it would go behind what is sent
+        // before.
+        if self.sender.feed_kept().or_else(|_| self.sender.feed_kept()).is_err() {
             self.sender.kept = None;
         }
         self.sender
@@ -265,8 +265,8 @@ where
         self.sender.feed_kept()?;
         let message: Outgoing<'_> = (&item).into();
         match self.sender.try_feed(message) {
-            // A mailbox's lane is full, or a socket, for descriptors: which is known only now that the
-            // message is. It is the sink's, and goes first.
+            // A mailbox's lane is full, or a socket, for descriptors, or nobody receives: which is known
+            // only now that the message is. It is the sink's, and goes first.
             Err(error) if error.is_passing() => {
                 let kept = Kept::of(&message);
                 self.sender.kept =
@@ -283,5 +283,24 @@ where
 
     fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         Sink::<M>::poll_flush(self, cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsFd as _;
+
+    use super::*;
+
+    #[test]
+    fn what_a_channel_refuses_is_not_kept_for_ever() {
+        let (mut sender, mut receiver) = crate::pipe().unwrap();
+        let (end, _other) = std::os::unix::net::UnixStream::pair().unwrap();
+        let ends = [end.as_fd()];
+        sender.kept = Some(Kept::of(&Outgoing::from("x").descriptors(&ends)).unwrap());
+        assert_eq!(sender.feed_kept().unwrap_err().kind(), Kind::NotSupported);
+        sender.feed_kept().unwrap();
+        sender.send("y").unwrap();
+        assert_eq!(receiver.recv().unwrap()[..], *b"y");
     }
 }

@@ -50,20 +50,81 @@ impl Bells {
         self.line.ring(|| self.ring_all());
     }
 
+    /// Rings all: whether it could.
     #[cold]
-    fn ring_all(&self) {
+    fn ring_all(&self) -> bool {
+        self.ring_each().or_else(|_| reserve::opened(|| self.ring_each())).is_ok()
+    }
+
+    /// # Errors
+    /// This process has no descriptor to ring with.
+    fn ring_each(&self) -> Result<(), Errno> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let Ok(folder) = rustix::fs::openat(CWD, &self.folder, flags, Mode::empty()) else {
-            return;
+        let folder = match rustix::fs::openat(CWD, &self.folder, flags, Mode::empty()) {
+            Err(errno) if is_lack(errno) => return Err(errno),
+            Err(_) => return Ok(()),
+            Ok(folder) => folder,
         };
-        for entry in std::fs::read_dir(&self.folder).into_iter().flatten().flatten() {
+        let entries = match std::fs::read_dir(&self.folder) {
+            Err(error) => match Errno::from_io_error(&error) {
+                Some(errno) if is_lack(errno) => return Err(errno),
+                _ => return Ok(()),
+            },
+            Ok(entries) => entries,
+        };
+        for entry in entries.flatten() {
             let name = entry.file_name();
             let Some(name) = name.to_str().filter(|name| !name.starts_with('.')) else { continue };
-            if bell::ring(folder.as_fd(), name) == Err(Errno::NXIO) {
+            match bell::ring(folder.as_fd(), name) {
                 // It was open before it got its name: its owner is dead.
-                let _ = rustix::fs::unlinkat(&folder, name, rustix::fs::AtFlags::empty());
+                Err(Errno::NXIO) => {
+                    let _ = rustix::fs::unlinkat(&folder, name, rustix::fs::AtFlags::empty());
+                }
+                Err(errno) if is_lack(errno) => return Err(errno),
+                _ => {}
             }
         }
+        Ok(())
+    }
+}
+
+/// There is none of what the machine has so many of.
+fn is_lack(errno: Errno) -> bool {
+    matches!(errno, Errno::MFILE | Errno::NFILE | Errno::NOMEM | Errno::NOSPC)
+}
+
+/// Descriptors that this process sets aside for ringing: a message that was sent must be told also
+/// where all others are taken.
+mod reserve {
+    use std::os::fd::OwnedFd;
+    use std::sync::{Mutex, PoisonError};
+
+    use rustix::event::{EventfdFlags, eventfd};
+
+    /// A folder for its bells, the same for its names, and a bell.
+    const COUNT: usize = 3;
+
+    static RESERVE: Mutex<Vec<OwnedFd>> = Mutex::new(Vec::new());
+
+    fn fill(reserve: &mut Vec<OwnedFd>) {
+        while reserve.len() < COUNT {
+            let Ok(one) = eventfd(0, EventfdFlags::CLOEXEC) else { return };
+            reserve.push(one);
+        }
+    }
+
+    /// Sets them aside, if they aren't.
+    pub(super) fn make() {
+        fill(&mut RESERVE.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// Lets something be done with them. Another thread may take them meanwhile, for what it opens.
+    pub(super) fn opened<T>(act: impl FnOnce() -> T) -> T {
+        let mut reserve = RESERVE.lock().unwrap_or_else(PoisonError::into_inner);
+        reserve.clear();
+        let done = act();
+        fill(&mut reserve);
+        done
     }
 }
 
@@ -79,7 +140,10 @@ impl Ringer {
     /// What the system said where it can do no more just now.
     pub(super) fn new(queue: Queue) -> Result<Ringer, Error> {
         match Bells::of(queue) {
-            Ok(bells) => Ok(Ringer(Some(bells))),
+            Ok(bells) => {
+                reserve::make();
+                Ok(Ringer(Some(bells)))
+            }
             Err(error) if is_full(&error) => Err(error),
             Err(_) => Ok(Ringer(None)),
         }
@@ -99,12 +163,9 @@ impl Ringer {
     }
 }
 
-/// Wakes everybody who is polled on a queue: it is gone. Senders that were killed are counted no more:
-/// else the next queue with this line would be looked at for nothing. One that sends to another queue
-/// of the line just now rings all the same.
+/// Wakes everybody who is polled on a queue: it is gone.
 pub(super) fn tell_removed(queue: Queue) {
     if let Ok(bells) = Bells::of(queue) {
-        bells.line.forget_all();
         bells.ring_all();
     }
 }
@@ -112,8 +173,7 @@ pub(super) fn tell_removed(queue: Queue) {
 /// The machine can do no more just now; else there is no runtime directory to be used.
 fn is_full(error: &Error) -> bool {
     let errno = error.errno().map(Errno::from_raw_os_error);
-    matches!(errno, Some(Errno::MFILE | Errno::NFILE | Errno::NOMEM | Errno::NOSPC))
-        || matches!(error.kind(), Kind::Limit { .. })
+    errno.is_some_and(is_lack) || matches!(error.kind(), Kind::Limit { .. })
 }
 
 /// What a receiver knows that looks again because somebody is sending.
@@ -330,27 +390,4 @@ fn is_left(path: &Path) -> Option<String> {
     // One that is being made isn't open yet; who makes it is alive.
     (!name.starts_with('.') || Owner::of(pid).is_none())
         .then(|| format!("no process has it open; process {pid} left it"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{Receiver, Sender};
-
-    /// The count that a killed sender leaves ends with its queue, and not with BELL_PATIENCE.
-    #[test]
-    fn a_killed_sender_is_counted_no_longer_than_its_queue_lives() {
-        let key = 0x7073_0000 | (std::process::id() as i32 & 0xffff);
-        let address = format!("sysv:{key}");
-        let receiver = Receiver::create(&address).unwrap();
-        Sender::open(&address).unwrap().send("x").unwrap();
-        let queue = poste_sys::sysv::open(key, 0).unwrap();
-        let line = Bells::of(queue).unwrap().line;
-        assert!(!line.is_sending());
-        let _killed = line.begin();
-        assert!(line.is_sending());
-        drop(receiver);
-        crate::remove(&address).unwrap();
-        assert!(!line.is_sending());
-    }
 }

@@ -17,7 +17,9 @@
 //!
 //! The killed stay in a count. When a turn has lasted for long enough, whoever is in the count of the
 //! turn before has been at it for longer than that: it is begun anew, and takes those of the next turn.
-//! So nobody is forgotten who has just begun.
+//! So nobody is forgotten who has just begun. What nobody may be told of is a message of a sender that
+//! was at this one send for longer than a turn (it was stopped; or it waited for room, in which time a
+//! receiver of another queue with this line ended turns) and was killed right when it had sent.
 //!
 //! Sources: futex(7), for the arming; the two counts are those of sleepable read-copy-update (McKenney,
 //! "Sleepable RCU", 2006).
@@ -108,12 +110,12 @@ impl Line {
         Begun { count, beginning }
     }
 
-    /// Lets `ring_all` ring every bell of the line, where somebody wants to be rung.
+    /// Lets `ring_all` ring every bell of the line, where somebody wants to be rung; it says whether it
+    /// could.
     #[inline]
-    pub(super) fn ring(&self, ring_all: impl FnOnce()) {
+    pub(super) fn ring(&self, ring_all: impl FnOnce() -> bool) {
         let armed = self.armed().load(Ordering::SeqCst);
-        if armed != 0 {
-            ring_all();
+        if armed != 0 && ring_all() {
             // Whoever has armed since then wants to be rung by the next one.
             let _ = self.armed().compare_exchange(armed, 0, Ordering::SeqCst, Ordering::SeqCst);
         }
@@ -144,19 +146,11 @@ impl Line {
         let order = Ordering::SeqCst;
         let count = self.sending(turn.wrapping_add(1));
         let before = count.load(order);
-        // Read before the turn, and changed with every turn: so a count that another receiver has
-        // begun anew meanwhile stays as it is.
+        // Read before the turn, and changed with every turn: so what is counted in the next turn, which
+        // another receiver has let begin meanwhile, stays.
         if self.turn() == turn && count.compare_exchange(before, anew(before), order, order).is_ok()
         {
             let _ = self.turn_word().compare_exchange(turn, turn.wrapping_add(1), order, order);
-        }
-    }
-
-    /// Counts nobody as sending.
-    pub(super) fn forget_all(&self) {
-        for turn in [0, 1] {
-            let order = Ordering::SeqCst;
-            let _ = self.sending(turn).fetch_update(order, order, |count| Some(anew(count)));
         }
     }
 }
@@ -240,7 +234,12 @@ mod model {
     }
 
     fn send(line: &Line, kernel: &Mutex<Kernel>, killed: Killed) {
-        let ring = || line.ring(|| kernel.lock().unwrap().is_bell_rung = true);
+        let ring = || {
+            line.ring(|| {
+                kernel.lock().unwrap().is_bell_rung = true;
+                true
+            });
+        };
         let begun = line.begin();
         ring();
         if killed == Killed::BeforeSending {
