@@ -9,12 +9,14 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use poste_sys::atomic::{Ordering, fence};
 use poste_sys::fork::Life;
 use poste_sys::sysv::Queue;
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
+use rustix::event::{EventfdFlags, eventfd};
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
 
@@ -45,20 +47,11 @@ impl Bells {
         Ok(Bells { line, folder })
     }
 
-    /// Rings them, where somebody wants to be rung.
-    fn ring(&self) {
-        self.line.ring(|| self.ring_all());
-    }
-
-    /// Rings all: whether it could.
-    #[cold]
-    fn ring_all(&self) -> bool {
-        self.ring_each().or_else(|_| reserve::opened(|| self.ring_each())).is_ok()
-    }
-
+    /// Rings all.
+    ///
     /// # Errors
     /// This process has no descriptor to ring with.
-    fn ring_each(&self) -> Result<(), Errno> {
+    fn ring_all(&self) -> Result<(), Errno> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let folder = match rustix::fs::openat(CWD, &self.folder, flags, Mode::empty()) {
             Err(errno) if is_lack(errno) => return Err(errno),
@@ -93,44 +86,45 @@ fn is_lack(errno: Errno) -> bool {
     matches!(errno, Errno::MFILE | Errno::NFILE | Errno::NOMEM | Errno::NOSPC)
 }
 
-/// Descriptors that this process sets aside for ringing: a message that was sent must be told also
-/// where all others are taken.
-mod reserve {
-    use std::os::fd::OwnedFd;
-    use std::sync::{Mutex, PoisonError};
+/// Descriptors that this process sets aside for ringing, as long as it has senders: a message that was
+/// sent must be told also where all others are taken.
+#[derive(Debug, Default)]
+struct Reserve(Mutex<Vec<OwnedFd>>);
 
-    use rustix::event::{EventfdFlags, eventfd};
-
+impl Reserve {
     /// A folder for its bells, the same for its names, and a bell.
     const COUNT: usize = 3;
 
-    static RESERVE: Mutex<Vec<OwnedFd>> = Mutex::new(Vec::new());
-
-    fn fill(reserve: &mut Vec<OwnedFd>) {
-        while reserve.len() < COUNT {
-            let Ok(one) = eventfd(0, EventfdFlags::CLOEXEC) else { return };
-            reserve.push(one);
-        }
+    /// The one of this process.
+    fn get() -> Arc<Reserve> {
+        static HELD: Mutex<Weak<Reserve>> = Mutex::new(Weak::new());
+        let mut held = HELD.lock().unwrap_or_else(PoisonError::into_inner);
+        let reserve = held.upgrade().unwrap_or_default();
+        *held = Arc::downgrade(&reserve);
+        drop(held);
+        Reserve::fill(&mut reserve.0.lock().unwrap_or_else(PoisonError::into_inner));
+        reserve
     }
 
-    /// Sets them aside, if they aren't.
-    pub(super) fn make() {
-        fill(&mut RESERVE.lock().unwrap_or_else(PoisonError::into_inner));
+    fn fill(aside: &mut Vec<OwnedFd>) {
+        let one = || eventfd(0, EventfdFlags::CLOEXEC).ok();
+        aside.extend(std::iter::from_fn(one).take(Reserve::COUNT - aside.len()));
     }
 
-    /// Lets something be done with them. Another thread may take them meanwhile, for what it opens.
-    pub(super) fn opened<T>(act: impl FnOnce() -> T) -> T {
-        let mut reserve = RESERVE.lock().unwrap_or_else(PoisonError::into_inner);
-        reserve.clear();
+    /// Lets something be done with what is set aside. Another thread may take it meanwhile, for what
+    /// it opens.
+    fn opened<T>(&self, act: impl FnOnce() -> T) -> T {
+        let mut aside = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        aside.clear();
         let done = act();
-        fill(&mut reserve);
+        Reserve::fill(&mut aside);
         done
     }
 }
 
 /// What a sender rings with.
 #[derive(Debug)]
-pub(super) struct Ringer(Option<Bells>);
+pub(super) struct Ringer(Option<(Bells, Arc<Reserve>)>);
 
 impl Ringer {
     /// For a queue. Without a runtime directory of its own a process has no receiver that a bell
@@ -140,10 +134,7 @@ impl Ringer {
     /// What the system said where it can do no more just now.
     pub(super) fn new(queue: Queue) -> Result<Ringer, Error> {
         match Bells::of(queue) {
-            Ok(bells) => {
-                reserve::make();
-                Ok(Ringer(Some(bells)))
-            }
+            Ok(bells) => Ok(Ringer(Some((bells, Reserve::get())))),
             Err(error) if is_full(&error) => Err(error),
             Err(_) => Ok(Ringer(None)),
         }
@@ -152,21 +143,32 @@ impl Ringer {
     /// Sends, and sees to it that those who want to know look.
     #[inline]
     pub(super) fn around<T>(&self, send: impl FnOnce() -> T) -> T {
-        let Some(bells) = &self.0 else { return send() };
-        let begun = bells.line.begin();
-        bells.ring();
+        let Some((Bells { line, .. }, _)) = &self.0 else { return send() };
+        let begun = line.begin();
+        line.ring(|| self.ring_all());
         let sent = send();
         fence(Ordering::SeqCst);
-        bells.ring();
+        line.ring(|| self.ring_all());
         begun.end();
         sent
     }
+
+    /// Rings all: whether it could.
+    #[cold]
+    fn ring_all(&self) -> bool {
+        let Some((bells, reserve)) = &self.0 else { return true };
+        bells.ring_all().or_else(|_| reserve.opened(|| bells.ring_all())).is_ok()
+    }
 }
 
-/// Wakes everybody who is polled on a queue: it is gone.
+/// Wakes everybody who is polled on a queue: it is gone. Senders that were killed are counted no more:
+/// else the next queue with this line would be looked at for nothing, for a second or two.
 pub(super) fn tell_removed(queue: Queue) {
-    if let Ok(bells) = Bells::of(queue) {
-        bells.ring_all();
+    if let Ok(ringer) = Ringer::new(queue) {
+        if let Some((Bells { line, .. }, _)) = &ringer.0 {
+            line.forget_all();
+        }
+        ringer.ring_all();
     }
 }
 
@@ -390,4 +392,26 @@ fn is_left(path: &Path) -> Option<String> {
     // One that is being made isn't open yet; who makes it is alive.
     (!name.starts_with('.') || Owner::of(pid).is_none())
         .then(|| format!("no process has it open; process {pid} left it"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Receiver, Sender};
+
+    /// The count that a killed sender leaves ends with its queue, and not with BELL_PATIENCE.
+    #[test]
+    fn a_killed_sender_is_counted_no_longer_than_its_queue_lives() {
+        let key = 0x7073_0000 | (std::process::id() as i32 & 0xffff);
+        let address = format!("sysv:{key}");
+        let receiver = Receiver::create(&address).unwrap();
+        Sender::open(&address).unwrap().send("x").unwrap();
+        let queue = poste_sys::sysv::open(key, 0).unwrap();
+        let line = Bells::of(queue).unwrap().line;
+        let _killed = line.begin();
+        assert!(line.is_sending());
+        drop(receiver);
+        crate::remove(&address).unwrap();
+        assert!(!line.is_sending());
+    }
 }

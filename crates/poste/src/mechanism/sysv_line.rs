@@ -17,9 +17,12 @@
 //!
 //! The killed stay in a count. When a turn has lasted for long enough, whoever is in the count of the
 //! turn before has been at it for longer than that: it is begun anew, and takes those of the next turn.
-//! So nobody is forgotten who has just begun. What nobody may be told of is a message of a sender that
-//! was at this one send for longer than a turn (it was stopped; or it waited for room, in which time a
-//! receiver of another queue with this line ended turns) and was killed right when it had sent.
+//! So nobody is forgotten who has just begun.
+//!
+//! What nobody may be told of is a message of a sender that was killed right when it had sent, before
+//! its second ring, and that was forgotten before: it was at this one send for longer than a turn (it
+//! was stopped; or it waited for room, while a receiver of another queue with this line ended turns),
+//! or just then another queue with this line was removed.
 //!
 //! Sources: futex(7), for the arming; the two counts are those of sleepable read-copy-update (McKenney,
 //! "Sleepable RCU", 2006).
@@ -151,6 +154,14 @@ impl Line {
         if self.turn() == turn && count.compare_exchange(before, anew(before), order, order).is_ok()
         {
             let _ = self.turn_word().compare_exchange(turn, turn.wrapping_add(1), order, order);
+        }
+    }
+
+    /// Counts nobody as sending.
+    pub(super) fn forget_all(&self) {
+        for turn in [0, 1] {
+            let order = Ordering::SeqCst;
+            let _ = self.sending(turn).fetch_update(order, order, |count| Some(anew(count)));
         }
     }
 }
