@@ -154,6 +154,8 @@ impl Channel {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let folder = std::env::temp_dir().join(format!("{PREFIX}{}-{number}", std::process::id()));
+        // Of a run that was killed, by a process that had this number.
+        let _ = std::fs::remove_dir_all(&folder);
         std::fs::create_dir(&folder).expect("a folder for the channel");
         let wanted = match fixture.ends {
             Ends::Address(address) => Some(address(&folder, number)),
