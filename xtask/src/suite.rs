@@ -287,6 +287,23 @@ impl Drop for SkipList {
 mod tests {
     use super::*;
 
+    #[test]
+    fn builds_of_their_own_run_where_they_are_meant() {
+        let filters = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect();
+        let shown = |words: &[&str]| -> Vec<_> {
+            let runs = Suite::whole(filters(words)).runs.into_iter();
+            runs.map(|run| (run.environment.is_empty(), run.filters.join(" "))).collect()
+        };
+        let run = |has_std_atomics, words: &str| (has_std_atomics, words.to_owned());
+        assert_eq!(shown(&[]), [run(true, ""), run(true, ""), run(false, "model::")]);
+        assert_eq!(shown(&["order"]), [run(true, "order")]);
+        assert_eq!(
+            shown(&["order", "ring::model"]),
+            [run(true, "order ring::model"), run(false, "ring::model")]
+        );
+        assert_eq!(shown(&["sweep::copies"]).len(), 2);
+    }
+
     fn closing(lines: &[&str]) -> (String, bool) {
         let mut tally = Tally::default();
         lines.iter().for_each(|line| tally.note(line));

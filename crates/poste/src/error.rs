@@ -232,19 +232,16 @@ impl Error {
         }
     }
 
+    /// As [`is_want`], of what the system said.
+    pub(crate) fn is_want(&self) -> bool {
+        self.0.errno.is_some_and(is_want)
+    }
+
     /// Whether the same frame may go later, so that what is held stays held: time, a receiver, memory
     /// or a descriptor was missing.
     pub(crate) fn is_retryable(&self) -> bool {
         let is_lack = |errno: Errno| {
-            matches!(
-                errno,
-                Errno::MFILE
-                    | Errno::NFILE
-                    | Errno::NOBUFS
-                    | Errno::NOMEM
-                    | Errno::TOOMANYREFS
-                    | Errno::AGAIN
-            )
+            is_want(errno) || matches!(errno, Errno::NOBUFS | Errno::TOOMANYREFS | Errno::AGAIN)
         };
         match self.0.kind {
             Kind::NoReceiver => true,
@@ -337,6 +334,12 @@ impl From<Error> for io::Error {
         };
         io::Error::new(kind, error)
     }
+}
+
+/// Whether the process or the machine has no descriptor or memory left, which says nothing of what was
+/// asked for.
+pub(crate) fn is_want(errno: Errno) -> bool {
+    matches!(errno, Errno::MFILE | Errno::NFILE | Errno::NOMEM)
 }
 
 #[cfg(test)]

@@ -23,7 +23,7 @@ use rustix::io::Errno;
 use super::bell::{self, Bell};
 use super::sysv_line::Line;
 use super::timer::Timer;
-use crate::error::{Error, Kind};
+use crate::error::{Error, Kind, is_want};
 use crate::limits::{BELL_PATIENCE, PAUSE_MAX, PAUSE_MIN};
 use crate::name::owner::Owner;
 use crate::name::runtime;
@@ -54,13 +54,13 @@ impl Bells {
     fn ring_all(&self) -> Result<(), Errno> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let folder = match rustix::fs::openat(CWD, &self.folder, flags, Mode::empty()) {
-            Err(errno) if is_lack(errno) => return Err(errno),
+            Err(errno) if is_want(errno) => return Err(errno),
             Err(_) => return Ok(()),
             Ok(folder) => folder,
         };
         let entries = match std::fs::read_dir(&self.folder) {
             Err(error) => match Errno::from_io_error(&error) {
-                Some(errno) if is_lack(errno) => return Err(errno),
+                Some(errno) if is_want(errno) => return Err(errno),
                 _ => return Ok(()),
             },
             Ok(entries) => entries,
@@ -73,17 +73,12 @@ impl Bells {
                 Err(Errno::NXIO) => {
                     let _ = rustix::fs::unlinkat(&folder, name, rustix::fs::AtFlags::empty());
                 }
-                Err(errno) if is_lack(errno) => return Err(errno),
+                Err(errno) if is_want(errno) => return Err(errno),
                 _ => {}
             }
         }
         Ok(())
     }
-}
-
-/// There is none of what the machine has so many of.
-fn is_lack(errno: Errno) -> bool {
-    matches!(errno, Errno::MFILE | Errno::NFILE | Errno::NOMEM | Errno::NOSPC)
 }
 
 /// Descriptors that this process sets aside for ringing, as long as it has senders: a message that was
@@ -175,7 +170,7 @@ pub(super) fn tell_removed(queue: Queue) {
 /// The machine can do no more just now; else there is no runtime directory to be used.
 fn is_full(error: &Error) -> bool {
     let errno = error.errno().map(Errno::from_raw_os_error);
-    errno.is_some_and(is_lack) || matches!(error.kind(), Kind::Limit { .. })
+    error.is_want() || errno == Some(Errno::NOSPC) || matches!(error.kind(), Kind::Limit { .. })
 }
 
 /// What a receiver knows that looks again because somebody is sending.

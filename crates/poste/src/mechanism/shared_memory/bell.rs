@@ -7,6 +7,7 @@ use rustix::io::Errno;
 
 use super::folder::unlink;
 use super::mailbox::Mailbox;
+use crate::error::is_want;
 use crate::mechanism::bell;
 pub(crate) use crate::mechanism::bell::Bell;
 
@@ -47,8 +48,7 @@ pub(crate) fn ring(mailbox: &Mailbox, place: usize) -> bool {
                 bell::ring_open(&fifo);
                 open.bells.push((place, fifo));
             }
-            Err(Errno::MFILE | Errno::NFILE | Errno::NOMEM) => return false,
-            Err(_) => {}
+            Err(errno) => return !is_want(errno),
         },
     }
     true

@@ -159,13 +159,6 @@ pub(crate) fn open(mailbox: &Mailbox, place: usize) -> Result<LaneFile, Error> {
     map(mailbox, place, number(mailbox, place), Access::Read)
 }
 
-/// Whether a lane could not be opened because this process has no descriptor or memory left, which
-/// says nothing of the lane.
-pub(crate) fn is_want(error: &Error) -> bool {
-    let wants = [Errno::MFILE, Errno::NFILE, Errno::NOMEM];
-    error.errno().is_some_and(|errno| wants.iter().any(|want| want.raw_os_error() == errno))
-}
-
 /// The number of the lane that a place has now.
 pub(crate) fn number_of(mailbox: &Mailbox, place: usize) -> u64 {
     number(mailbox, place)

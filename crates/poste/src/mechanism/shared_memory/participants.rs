@@ -364,7 +364,7 @@ impl Mailbox {
                         self.free_orphan(&file);
                     }
                 }
-                Err(error) if lane_file::is_want(&error) => is_all = false,
+                Err(error) if error.is_want() => is_all = false,
                 // Nobody could have taken a message from it.
                 Err(_) => {}
             }

@@ -141,7 +141,7 @@ impl Receiving {
                 Some(index) => self.lanes.swap_remove(index),
                 None => match lane_file::open(mailbox, place) {
                     Ok(file) => Known::new(file, &self.seat),
-                    Err(error) if lane_file::is_want(&error) => {
+                    Err(error) if error.is_want() => {
                         lanes.append(&mut self.lanes);
                         (self.lanes, self.epoch) = (lanes, None);
                         return Err(error);
